@@ -1,0 +1,52 @@
+package backend
+
+import "slices"
+
+// Change is one step from what the kernel has to what we want. Have is nil when
+// a row is to be added, Want when it is to be deleted; with both the row is to
+// be replaced.
+type Change struct {
+	Have, Want Entry
+}
+
+// Key is that of the row that changes.
+func (c Change) Key() Key {
+	if c.Want != nil {
+		return c.Want.Key()
+	}
+	return c.Have.Key()
+}
+
+// Replaces reports whether the row exists and becomes another.
+func (c Change) Replaces() bool { return c.Have != nil && c.Want != nil }
+
+func (c Change) String() string {
+	switch {
+	case c.Have == nil:
+		return "add " + c.Want.String()
+	case c.Want == nil:
+		return "delete " + c.Have.String()
+	}
+	return "set " + c.Want.String() + "; was " + c.Have.String()
+}
+
+// Diff is the changes that lead from have to want. Applied in order they leave
+// no gap: rows are added after what they depend on, and all that is added is
+// there before the first row is deleted. Diff(want, want) is empty.
+func Diff(want, have State) []Change {
+	var set, remove []Change
+	for key, w := range want {
+		if h := have[key]; h != w {
+			set = append(set, Change{Have: h, Want: w})
+		}
+	}
+	for key, h := range have {
+		if _, ok := want[key]; !ok {
+			remove = append(remove, Change{Have: h})
+		}
+	}
+	byKey := func(a, b Change) int { return a.Key().compare(b.Key()) }
+	slices.SortFunc(set, byKey)
+	slices.SortFunc(remove, func(a, b Change) int { return byKey(b, a) })
+	return append(set, remove...)
+}

@@ -1,0 +1,92 @@
+package backend
+
+import (
+	"fmt"
+	"net/netip"
+)
+
+// Entry is one row of a kernel table that we own. Entries are comparable
+// structs: two are the same row in the same condition if they are ==.
+type Entry interface {
+	// Key identifies the row: the kernel holds at most one Entry per Key.
+	Key() Key
+	// String is the row in the words of ip(8), bridge(8) and iptables(8).
+	String() string
+}
+
+// Kind is a kernel table. Its order is the order of application: a row may
+// depend on rows of smaller Kinds.
+type Kind uint8
+
+// The kinds. Routes come last: the kernel asks for the gateway's MAC address
+// as soon as it may use a route.
+const (
+	KindSysctl Kind = iota
+	KindLink
+	KindAddr
+	KindChain
+	KindJump
+	KindFDB
+	KindNeigh
+	KindNexthop
+	KindRoute
+)
+
+// Kinds lists all kinds in the order of application.
+var Kinds = [...]Kind{KindSysctl, KindLink, KindAddr, KindChain, KindJump, KindFDB, KindNeigh, KindNexthop, KindRoute}
+
+func (k Kind) String() string {
+	return [...]string{"sysctl", "link", "address", "chain", "jump", "fdb", "neighbour", "nexthop", "route"}[k]
+}
+
+// Key identifies an Entry. Only the fields that its Kind needs are set.
+type Key struct {
+	Kind   Kind
+	Name   string // sysctl, device, or chain with its table
+	Prefix netip.Prefix
+	MAC    MAC
+	ID     uint32
+}
+
+// MAC is an Ethernet address.
+type MAC [6]byte
+
+func (m MAC) String() string {
+	return fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5])
+}
+
+// ParseMAC reads the six colon-separated hexadecimal numbers of an Ethernet
+// address.
+func ParseMAC(text string) (MAC, error) {
+	var m MAC
+	if len(text) != 17 {
+		return m, fmt.Errorf("%q is not a MAC address such as 0a:58:0a:f4:01:02", text)
+	}
+	for i := range m {
+		hi, ok1 := hex(text[3*i])
+		lo, ok2 := hex(text[3*i+1])
+		if !ok1 || !ok2 || i < 5 && text[3*i+2] != ':' {
+			return m, fmt.Errorf("%q is not a MAC address such as 0a:58:0a:f4:01:02", text)
+		}
+		m[i] = hi<<4 | lo
+	}
+	return m, nil
+}
+
+func hex(c byte) (byte, bool) {
+	switch {
+	case c >= '0' && c <= '9':
+		return c - '0', true
+	case c >= 'a' && c <= 'f':
+		return c - 'a' + 10, true
+	case c >= 'A' && c <= 'F':
+		return c - 'A' + 10, true
+	}
+	return 0, false
+}
+
+// IsUnicast reports whether m can be one host's address: not a group's and not
+// zero.
+func (m MAC) IsUnicast() bool { return m != MAC{} && m[0]&1 == 0 }
+
+func host(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }

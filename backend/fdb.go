@@ -1,0 +1,21 @@
+package backend
+
+import (
+	"fmt"
+	"net/netip"
+)
+
+// FDB is a row of a VXLAN device's forwarding database: frames to MAC travel
+// to the VTEP at Dst.
+type FDB struct {
+	Dev string
+	MAC MAC
+	Dst netip.Addr
+}
+
+// Key is the device and the MAC address.
+func (f FDB) Key() Key { return Key{Kind: KindFDB, Name: f.Dev, MAC: f.MAC} }
+
+func (f FDB) String() string {
+	return fmt.Sprintf("fdb %s dev %s dst %s self permanent", f.MAC, f.Dev, f.Dst)
+}

@@ -1,0 +1,63 @@
+package kernel
+
+import (
+	"net/netip"
+	"syscall"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"tulle/backend"
+)
+
+func addrMessage(e backend.Entry, do action, index func(string) (int, error)) (*nl.NetlinkRequest, error) {
+	a := e.(backend.Addr)
+	i, err := index(a.Dev)
+	if err != nil {
+		return nil, err
+	}
+	header := &nl.IfAddrmsg{IfAddrmsg: unix.IfAddrmsg{
+		Family: family(a.Prefix.Addr()), Prefixlen: uint8(a.Prefix.Bits()), Index: uint32(i),
+	}}
+	kind := unix.RTM_NEWADDR
+	if do == remove {
+		kind = unix.RTM_DELADDR
+	}
+	req := request(kind, do.flags(), header)
+	// Nobody else is on the link who could have the address, so an IPv6 address
+	// need not be looked for before it is used.
+	req.AddData(nl.NewRtAttr(unix.IFA_FLAGS, nl.Uint32Attr(unix.IFA_F_NODAD)))
+	req.AddData(nl.NewRtAttr(unix.IFA_LOCAL, a.Prefix.Addr().AsSlice()))
+	req.AddData(nl.NewRtAttr(unix.IFA_ADDRESS, a.Prefix.Addr().AsSlice()))
+	return req, nil
+}
+
+// dumpAddrs adds the addresses of our devices, without the link-local ones that
+// the kernel gives to every device.
+func dumpAddrs(c *conn, have backend.State, index map[int]string) error {
+	var rows []backend.Entry
+	err := c.dump(unix.RTM_GETADDR, nl.NewIfAddrmsg(unix.AF_UNSPEC), func() { rows = rows[:0] }, func(m syscall.NetlinkMessage) error {
+		if len(m.Data) < unix.SizeofIfAddrmsg {
+			return unix.EBADMSG
+		}
+		row := nl.DeserializeIfAddrmsg(m.Data)
+		dev, ours := index[int(row.Index)]
+		if !ours {
+			return nil
+		}
+		attrs, err := parseAttributes(m.Data[unix.SizeofIfAddrmsg:])
+		if err != nil {
+			return err
+		}
+		addr := attrs.addr(unix.IFA_LOCAL)
+		if !addr.IsValid() {
+			addr = attrs.addr(unix.IFA_ADDRESS) // IPv6 addresses without a peer
+		}
+		if addr.IsValid() && !(addr.Is6() && addr.IsLinkLocalUnicast()) {
+			rows = append(rows, backend.Addr{Dev: dev, Prefix: netip.PrefixFrom(addr, int(row.Prefixlen))})
+		}
+		return nil
+	})
+	have.Add(rows...)
+	return err
+}

@@ -1,0 +1,157 @@
+// Package kernel holds the rows of a backend.State in the tables of the Linux
+// kernel, over netlink, iptables and /proc/sys. It is the only place where the
+// daemon reads or writes them.
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"tulle/backend"
+)
+
+// Protocol marks our routes and nexthop objects, as rtm_protocol of
+// rtnetlink(7) and `proto 116` of ip-route(8). No other routing software is
+// known to use it.
+const Protocol = 116
+
+// Config says what is ours.
+type Config struct {
+	// Owner is kept as our devices' alias; see backend.Link.
+	Owner string
+	// Jumps are all jumps, and by their To all chains, that could be ours,
+	// wanted or not. They may be left out only where iptables is not to be used.
+	Jumps []backend.Jump
+}
+
+// Kernel is the network stack of one network namespace.
+type Kernel struct {
+	config   Config
+	conn     *conn
+	links    *netlink.Handle
+	tables   *tables
+	nexthops bool
+	watched  atomic.Pointer[devices] // as of the last Dump; nil before
+}
+
+var _ backend.Kernel = (*Kernel)(nil)
+
+// Open opens the network namespace of the calling thread. Programs and files
+// are used from the thread that calls the methods, which must be in the same
+// namespace.
+func Open(c Config) (*Kernel, error) {
+	conn, err := dial()
+	if err != nil {
+		return nil, fmt.Errorf("open netlink socket: %w", err)
+	}
+	k := &Kernel{config: c, conn: conn}
+	if k.links, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
+		return nil, errors.Join(fmt.Errorf("open netlink socket: %w", err), k.Close())
+	}
+	if k.tables, err = openTables(c.Jumps); err != nil {
+		return nil, errors.Join(err, k.Close())
+	}
+	if k.nexthops, err = hasNexthops(conn); err != nil {
+		return nil, errors.Join(fmt.Errorf("ask the kernel for nexthop objects: %w", err), k.Close())
+	}
+	return k, nil
+}
+
+// Close releases the sockets and leaves all rows as they are.
+func (k *Kernel) Close() error {
+	if k.links != nil {
+		k.links.Close()
+	}
+	k.conn.close()
+	return nil
+}
+
+// Nexthops reports whether the kernel has nexthop objects (Linux 5.3 and newer).
+func (k *Kernel) Nexthops() bool { return k.nexthops }
+
+// Dump implements backend.Kernel.
+func (k *Kernel) Dump(ctx context.Context, want backend.State) (backend.State, error) {
+	have := backend.State{}
+	index := map[int]string{} // of our devices
+	for _, step := range []struct {
+		what string
+		dump func() error
+	}{
+		{"sysctls", func() error { return dumpSysctls(have, want) }},
+		{"links", func() error { return k.dumpLinks(have, want, index) }},
+		{"addresses", func() error { return dumpAddrs(k.conn, have, index) }},
+		{"chains", func() error { return k.tables.dump(have) }},
+		{"forwarding databases", func() error { return dumpFDB(k.conn, have, index) }},
+		{"neighbours", func() error { return dumpNeighs(k.conn, have, index) }},
+		{"nexthops", func() error { return k.dumpNexthops(have) }},
+		{"routes", func() error { return k.dumpRoutes(have) }},
+	} {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if err := step.dump(); err != nil {
+			return nil, fmt.Errorf("read %s: %w", step.what, err)
+		}
+	}
+	k.watch(want, index)
+	return have, nil
+}
+
+// Apply implements backend.Kernel.
+func (k *Kernel) Apply(ctx context.Context, changes []backend.Change) error {
+	var errs []error
+	b := batch{conn: k.conn, index: k.index()}
+	for _, c := range changes {
+		if err := ctx.Err(); err != nil {
+			return errors.Join(append(errs, b.flush(), err)...)
+		}
+		var err error
+		switch c.Key().Kind {
+		case backend.KindSysctl:
+			err = setSysctl(c)
+		case backend.KindLink:
+			if err := k.changeLink(c); err != nil { // and nothing else can be right
+				return errors.Join(append(errs, &backend.ChangeError{Change: c, Err: err})...)
+			}
+			b.index = k.index()
+		case backend.KindChain, backend.KindJump:
+			err = k.tables.change(c)
+		case backend.KindAddr:
+			err = b.add(c, addrMessage)
+		case backend.KindFDB:
+			err = b.add(c, fdbMessage)
+		case backend.KindNeigh:
+			err = b.add(c, neighMessage)
+		case backend.KindNexthop:
+			err = b.add(c, nexthopMessage)
+		case backend.KindRoute:
+			err = b.add(c, routeMessage)
+		}
+		if err != nil {
+			errs = append(errs, &backend.ChangeError{Change: c, Err: err})
+		}
+	}
+	return errors.Join(append(errs, b.flush())...)
+}
+
+// index returns a function that finds a device's index and asks the kernel once
+// for each name.
+func (k *Kernel) index() func(name string) (int, error) {
+	known := map[string]int{}
+	return func(name string) (int, error) {
+		if i, ok := known[name]; ok {
+			return i, nil
+		}
+		link, err := k.links.LinkByName(name)
+		if err != nil {
+			return 0, fmt.Errorf("device %s: %w", name, err)
+		}
+		known[name] = link.Attrs().Index
+		return known[name], nil
+	}
+}

@@ -1,0 +1,56 @@
+package kernel
+
+import (
+	"net/netip"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// request is a netlink message with a fixed header for its kind.
+func request(kind, flags int, header nl.NetlinkRequestData) *nl.NetlinkRequest {
+	req := nl.NewNetlinkRequest(kind, flags)
+	req.AddData(header)
+	return req
+}
+
+func askAck(msg []byte) {
+	// nlmsg_flags are the two bytes behind nlmsg_len and nlmsg_type.
+	flags := nl.NativeEndian().Uint16(msg[6:])
+	nl.NativeEndian().PutUint16(msg[6:], flags|unix.NLM_F_ACK)
+}
+
+func family(a netip.Addr) uint8 {
+	if a.Is4() {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
+}
+
+// attributes are those of a message, by type. A value is only good until the
+// next message.
+type attributes [64][]byte
+
+func parseAttributes(b []byte) (attributes, error) {
+	var byType attributes
+	list, err := nl.ParseRouteAttr(b)
+	for _, a := range list {
+		// The two upper bits are flags (NLA_F_NESTED, NLA_F_NET_BYTEORDER).
+		if t := int(a.Attr.Type & 0x3fff); t < len(byType) {
+			byType[t] = a.Value
+		}
+	}
+	return byType, err
+}
+
+func (a *attributes) addr(t int) netip.Addr {
+	addr, _ := netip.AddrFromSlice(a[t])
+	return addr
+}
+
+func (a *attributes) uint32(t int) uint32 {
+	if len(a[t]) < 4 {
+		return 0
+	}
+	return nl.NativeEndian().Uint32(a[t])
+}

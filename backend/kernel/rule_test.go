@@ -1,0 +1,104 @@
+package kernel
+
+import (
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"tulle/backend"
+	"tulle/backend/firewall"
+	"tulle/subnet"
+)
+
+// Both kinds of iptables and both families: rules read back as they were
+// written, and whatever is done to them is put right.
+func TestChains(t *testing.T) {
+	for _, kind := range []string{"nft", "legacy"} {
+		for _, f := range subnet.Families {
+			t.Run(kind+" "+f.String(), func(t *testing.T) { testChains(t, kind, f) })
+		}
+	}
+}
+
+// useIPTables puts one kind of iptables first in PATH.
+func useIPTables(t *testing.T, kind string) {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range []string{"iptables", "ip6tables", "iptables-save", "ip6tables-save"} {
+		program, save, _ := strings.Cut(name, "-")
+		real := program + "-" + kind
+		if save != "" {
+			real += "-" + save
+		}
+		path, err := exec.LookPath(real)
+		if err != nil {
+			t.Fatalf("%v; install the package iptables", err)
+		}
+		if err := os.Symlink(path, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+}
+
+func testChains(t *testing.T, kind string, f subnet.Family) {
+	h := fresh(t)
+	useIPTables(t, kind)
+	in := backend.Input{Masq: true}
+	cluster, own := "10.244.0.0/16", "10.244.1.0/24"
+	if f == subnet.IPv6 {
+		cluster, own = "fd42::/48", "fd42:0:0:1::/64"
+	}
+	in.Network.Pools[f].Prefix = netip.MustParsePrefix(cluster)
+	in.Self.Subnets[f] = netip.MustParsePrefix(own)
+	want := firewall.Desired(in)
+	k := open(t, firewall.Jumps(in.Network)...)
+	apply(t, k, want)
+	same(t, k, want)
+
+	tables := "iptables"
+	if f == subnet.IPv6 {
+		tables = "ip6tables"
+	}
+	for _, test := range []struct{ name, command string }{
+		{"rules flushed", "-t nat -F"},
+		{"a rule deleted", "-t nat -D TULLE-POSTROUTING 2"},
+		{"a rule added", "-I TULLE-FORWARD -j DROP"},
+		{"the jump deleted", "-D FORWARD -j TULLE-FORWARD"},
+		{"a rule that rejects everything before the jump", "-I FORWARD -j REJECT"},
+		{"chain deleted", "-t nat -F POSTROUTING;-t nat -F TULLE-POSTROUTING;-t nat -X TULLE-POSTROUTING"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			h.enter(t)
+			for command := range strings.SplitSeq(test.command, ";") {
+				run(t, tables+" "+command)
+			}
+			if len(apply(t, k, want)) == 0 {
+				t.Error("the pass saw no difference")
+			}
+			same(t, k, want)
+		})
+	}
+
+	t.Run("what is no longer wanted goes, a stranger's rule stays", func(t *testing.T) {
+		h.enter(t)
+		run(t, tables+" -t nat -A POSTROUTING -s "+own+" -j ACCEPT")
+		apply(t, k, backend.State{})
+		got := run(t, tables+"-save")
+		if strings.Contains(got, "TULLE") || !strings.Contains(got, "-A POSTROUTING -s "+own+" -j ACCEPT") {
+			t.Errorf("left is\n%s", got)
+		}
+	})
+}
+
+func TestIPTablesMissing(t *testing.T) {
+	fresh(t)
+	t.Setenv("PATH", t.TempDir())
+	_, err := Open(Config{Jumps: []backend.Jump{{Table: "nat", From: "POSTROUTING", To: "X"}}})
+	if err == nil || !strings.Contains(err.Error(), "install the package iptables") {
+		t.Errorf("Open without iptables = %v, want an error that says what to install", err)
+	}
+}

@@ -1,0 +1,132 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"tulle/backend"
+)
+
+// groups are the tables whose changes are told: RTNLGRP_* of rtnetlink(7).
+var groups = []uint{
+	unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
+	unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_NEXTHOP,
+}
+
+// Watch calls wake when somebody else changes, or may have changed, what is
+// ours, until ctx ends; it returns the error of ctx then. Changes that went
+// through Apply are not told, but for those of links.
+func (k *Kernel) Watch(ctx context.Context, wake func()) error {
+	sock, err := nl.Subscribe(unix.NETLINK_ROUTE, groups...)
+	if err != nil {
+		return fmt.Errorf("subscribe to kernel changes: %w", err)
+	}
+	var closed atomic.Bool
+	stop := context.AfterFunc(ctx, func() {
+		closed.Store(true)
+		sock.Close()
+	})
+	defer func() {
+		if stop() {
+			sock.Close()
+		}
+	}()
+	_ = sock.SetReceiveBufferSize(receiveBuffer, true)
+	for {
+		msgs, from, err := sock.Receive()
+		switch {
+		case closed.Load():
+			return ctx.Err()
+		case errors.Is(err, unix.ENOBUFS): // told more than we could hear
+			wake()
+			continue
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return fmt.Errorf("receive kernel changes: %w", err)
+		case from.Pid != 0:
+			continue
+		}
+		for _, m := range msgs {
+			if m.Header.Pid != k.conn.port && k.concerns(m) {
+				wake()
+				break
+			}
+		}
+	}
+}
+
+// devices are those whose changes matter: ours and the underlay's.
+type devices struct {
+	names   map[string]bool
+	ours    map[int]string
+	indexes map[int]bool // ours and the underlay's
+}
+
+// watch notes which devices matter from now on.
+func (k *Kernel) watch(want backend.State, ours map[int]string) {
+	d := &devices{names: map[string]bool{}, ours: ours, indexes: map[int]bool{}}
+	index := k.index()
+	for key, e := range want {
+		if key.Kind != backend.KindLink {
+			continue
+		}
+		for _, name := range []string{key.Name, e.(backend.Link).Underlay} {
+			d.names[name] = true
+			if i, err := index(name); err == nil {
+				d.indexes[i] = true
+			}
+		}
+	}
+	for i := range ours {
+		d.indexes[i] = true
+	}
+	k.watched.Store(d)
+}
+
+// concerns reports whether a change may be one of our rows, or one that they
+// depend on. What cannot be told apart concerns us.
+func (k *Kernel) concerns(m syscall.NetlinkMessage) bool {
+	d := k.watched.Load()
+	if d == nil {
+		return false // no row is wanted yet
+	}
+	switch m.Header.Type {
+	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
+		if len(m.Data) < unix.SizeofRtMsg {
+			return true
+		}
+		row := nl.DeserializeRtMsg(m.Data)
+		// Whoever replaces our route is told as the one who put the new one.
+		return row.Table == unix.RT_TABLE_MAIN && (row.Protocol == Protocol || m.Header.Flags&unix.NLM_F_REPLACE != 0)
+	case unix.RTM_NEWNEXTHOP, unix.RTM_DELNEXTHOP:
+		return len(m.Data) < sizeofNhmsg || m.Data[2] == Protocol
+	case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
+		return d.ours[ifindex(m.Data)] != ""
+	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
+		if d.indexes[ifindex(m.Data)] {
+			return true
+		}
+		if len(m.Data) < unix.SizeofIfInfomsg {
+			return true
+		}
+		attrs, err := parseAttributes(m.Data[unix.SizeofIfInfomsg:])
+		return err != nil || d.names[nl.BytesToString(attrs[unix.IFLA_IFNAME])]
+	}
+	return d.indexes[ifindex(m.Data)] // addresses
+}
+
+// ifindex is the device's index in struct ndmsg, ifinfomsg or ifaddrmsg: bytes 4
+// to 7 in each of them.
+func ifindex(data []byte) int {
+	if len(data) < 8 {
+		return 0
+	}
+	return int(nl.NativeEndian().Uint32(data[4:]))
+}

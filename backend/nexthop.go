@@ -1,0 +1,26 @@
+package backend
+
+import (
+	"fmt"
+	"net/netip"
+)
+
+// Nexthop is a kernel nexthop object (Linux 5.3 and newer). Ids are chosen by
+// us, so that a restarted daemon knows its own.
+type Nexthop struct {
+	ID     uint32
+	Via    netip.Addr
+	Dev    string
+	Onlink bool
+}
+
+// Key is the id.
+func (n Nexthop) Key() Key { return Key{Kind: KindNexthop, ID: n.ID} }
+
+func (n Nexthop) String() string {
+	text := fmt.Sprintf("nexthop id %d via %s dev %s", n.ID, n.Via, n.Dev)
+	if n.Onlink {
+		text += " onlink"
+	}
+	return text
+}

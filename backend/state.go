@@ -1,0 +1,57 @@
+package backend
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+)
+
+// State is a set of Entries, at most one per Key.
+type State map[Key]Entry
+
+// NewState is the set of the given entries; a later one replaces an earlier one
+// of the same Key.
+func NewState(entries ...Entry) State {
+	s := make(State, len(entries))
+	s.Add(entries...)
+	return s
+}
+
+// Add puts entries into the set; one that is there under the same Key is
+// replaced.
+func (s State) Add(entries ...Entry) {
+	for _, e := range entries {
+		s[e.Key()] = e
+	}
+}
+
+// Sorted lists the entries in the order of application.
+func (s State) Sorted() []Entry {
+	entries := make([]Entry, 0, len(s))
+	for _, e := range s {
+		entries = append(entries, e)
+	}
+	slices.SortFunc(entries, func(a, b Entry) int { return a.Key().compare(b.Key()) })
+	return entries
+}
+
+// String is one line for each entry, in the order of application.
+func (s State) String() string {
+	var b strings.Builder
+	for _, e := range s.Sorted() {
+		b.WriteString(e.String())
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+func (k Key) compare(l Key) int {
+	return cmp.Or(
+		cmp.Compare(k.Kind, l.Kind),
+		k.Prefix.Addr().Compare(l.Prefix.Addr()),
+		cmp.Compare(k.Prefix.Bits(), l.Prefix.Bits()),
+		cmp.Compare(k.ID, l.ID),
+		slices.Compare(k.MAC[:], l.MAC[:]),
+		cmp.Compare(k.Name, l.Name),
+	)
+}

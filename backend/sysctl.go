@@ -1,0 +1,16 @@
+package backend
+
+// Sysctl is a kernel setting. It is set and never taken back: others may have
+// come to rely on it.
+type Sysctl struct {
+	Name  string // as a path below /proc/sys: "net/ipv4/ip_forward"
+	Value string
+	// Optional says that the setting belongs to a module which the host may do
+	// without; while it does not exist, there is nothing to set.
+	Optional bool
+}
+
+// Key is the setting's name.
+func (s Sysctl) Key() Key { return Key{Kind: KindSysctl, Name: s.Name} }
+
+func (s Sysctl) String() string { return "sysctl " + s.Name + "=" + s.Value }

@@ -1,0 +1,526 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/containernetworking/cni/pkg/types"
+	"github.com/containernetworking/plugins/pkg/ns"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+func TestAddAnswersInTheVersionAsked(t *testing.T) {
+	t.Parallel()
+	for _, version := range []string{"0.3.1", "0.4.0", "1.0.0", "1.1.0"} {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			h, p := newHost(t, twoFamilies), newPod(t, "pod1")
+			list := h.conf(version, `"dns": {"nameservers": ["10.96.0.10"]}`)
+			var text []byte
+			err := h.do(func() error {
+				r, err := h.cni.AddNetworkList(t.Context(), list, p.runtime())
+				if err != nil {
+					return err
+				}
+				text, err = json.MarshalIndent(r, "", "  ")
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			host, err := h.LinkByName(p.hostName())
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := strings.NewReplacer(p.path, "POD", host.Attrs().HardwareAddr.String(), "MAC").Replace(string(text)) + "\n"
+			golden := filepath.Join("testdata", "result-"+version+".json")
+			if *update {
+				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got != string(want) {
+				t.Errorf("result = %s\nwant %s", got, want)
+			}
+		})
+	}
+}
+
+func TestPodsReachEachOtherAndTheirGateway(t *testing.T) {
+	t.Parallel()
+	h, one, two := newHost(t, twoFamilies), newPod(t, "pod1"), newPod(t, "pod2")
+	list := h.conf("1.1.0", "")
+	h.mustAdd(list, one)
+	result := h.mustAdd(list, two)
+	for _, ip := range result.IPs {
+		addr := netip.MustParseAddr(ip.Address.IP.String())
+		gateway := netip.MustParseAddr(ip.Gateway.String())
+		echo(t, one.ns, two.ns, addr)
+		echo(t, two.ns, two.ns, addr)
+		echo(t, one.ns, h.ns, gateway)
+		echo(t, h.ns, two.ns, addr)
+	}
+	if len(result.IPs) != 2 {
+		t.Errorf("pod has addresses %v, want one of each family", result.IPs)
+	}
+}
+
+// echo sends a word over TCP from one namespace to an address in the other, and
+// expects it back.
+func echo(t *testing.T, from, to ns.NetNS, addr netip.Addr) {
+	t.Helper()
+	var l net.Listener
+	err := to.Do(func(ns.NetNS) (err error) {
+		l, err = net.Listen("tcp", netip.AddrPortFrom(addr, 0).String())
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		conn, err := l.Accept()
+		if err != nil {
+			return // the other side tells
+		}
+		defer conn.Close()
+		word := make([]byte, 5)
+		if _, err := conn.Read(word); err == nil {
+			conn.Write(word)
+		}
+	}()
+	err = from.Do(func(ns.NetNS) error {
+		conn, err := net.DialTimeout("tcp", l.Addr().String(), 5*time.Second)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		if err := conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+			return err
+		}
+		if _, err := conn.Write([]byte("tulle")); err != nil {
+			return err
+		}
+		word := make([]byte, 5)
+		if _, err := conn.Read(word); err != nil || string(word) != "tulle" {
+			return fmt.Errorf("answer %q: %w", word, err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Errorf("TCP to %s: %v", addr, err)
+	}
+}
+
+func TestAddWiresThePod(t *testing.T) {
+	t.Parallel()
+	h, p := newHost(t, oneFamily), newPod(t, "pod1")
+	p.args = [][2]string{{"IgnoreUnknown", "1"}, {"K8S_POD_NAMESPACE", "default"}, {"K8S_POD_NAME", "web-1"}, {"OTHER", "x"}}
+	h.mustAdd(h.conf("1.0.0", `"bridge": "pods0"`), p)
+
+	br, err := h.LinkByName("pods0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	host, err := h.LinkByName(p.hostName())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod, err := p.LinkByName("eth0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lo, err := p.LinkByName("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port, err := h.LinkGetProtinfo(host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	routes, err := p.RouteList(nil, netlink.FAMILY_V4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var routeTexts []string
+	for _, r := range routes {
+		routeTexts = append(routeTexts, fmt.Sprintf("%s via %s", r.Dst, r.Gw))
+	}
+	for _, c := range []struct {
+		what      string
+		got, want any
+	}{
+		{"type of pods0", br.Type(), "bridge"},
+		{"mtu of pods0", br.Attrs().MTU, 1450},
+		{"mac of pods0", br.Attrs().HardwareAddr.String(), "0a:58:0a:f4:3c:01"},
+		{"state of pods0", br.Attrs().OperState.String(), "up"},
+		{"bridge of the host's end", host.Attrs().MasterIndex, br.Attrs().Index},
+		{"mtu of the host's end", host.Attrs().MTU, 1450},
+		{"alias of the host's end", host.Attrs().Alias, "default/web-1"},
+		{"state of the host's end", host.Attrs().OperState.String(), "up"},
+		{"hairpin of the host's end", port.Hairpin, true},
+		{"mtu of the pod's end", pod.Attrs().MTU, 1450},
+		{"mac of the pod's end", pod.Attrs().HardwareAddr.String(), "0a:58:0a:f4:3c:02"},
+		{"state of lo", lo.Attrs().Flags&net.FlagUp != 0, true},
+		{"routes", strings.Join(routeTexts, ", "), "0.0.0.0/0 via 10.244.60.1, 10.244.60.0/24 via <nil>"},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s: %v, want %v", c.what, c.got, c.want)
+		}
+	}
+}
+
+func TestBridgeKeepsMACAndMTUWhenPodsGo(t *testing.T) {
+	t.Parallel()
+	h, p := newHost(t, oneFamily), newPod(t, "pod1")
+	list := h.conf("1.0.0", "")
+	h.mustAdd(list, p)
+	if err := h.del(list, p); err != nil {
+		t.Fatal(err)
+	}
+	br, err := h.LinkByName("cni0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if mac := br.Attrs().HardwareAddr.String(); mac != "0a:58:0a:f4:3c:01" || br.Attrs().MTU != 1450 {
+		t.Errorf("cni0 without ports has mac %s and mtu %d, want 0a:58:0a:f4:3c:01 and 1450", mac, br.Attrs().MTU)
+	}
+}
+
+func TestAddWithoutSubnetFileSaysWhatToDo(t *testing.T) {
+	t.Parallel()
+	h, p := newHost(t, ""), newPod(t, "pod1")
+	list := h.conf("1.1.0", "")
+	_, err := h.add(list, p)
+	wantError(t, "ADD", err, types.ErrTryAgainLater, h.subnetFile, "tulled", "tullectl status")
+	wantError(t, "STATUS", h.status(list), types.ErrPluginNotAvailable, h.subnetFile, "tulled", "tullectl status")
+
+	h.setSubnet("FLANNEL_SUBNET=none\n")
+	_, err = h.add(list, p)
+	wantError(t, "ADD with a broken file", err, types.ErrTryAgainLater, h.subnetFile, "FLANNEL_SUBNET", "FLANNEL_MTU")
+	h.wantNothing("ADD without a subnet file")
+
+	h.setSubnet(oneFamily)
+	if err := h.status(list); err != nil {
+		t.Errorf("STATUS with a subnet file: %v", err)
+	}
+	h.mustAdd(list, p)
+}
+
+func TestAddThatFailsLeavesNothing(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name, extra string
+		spoil       func(*host, *testPod) error
+		code        uint
+		texts       []string
+	}{
+		{
+			name: "the pod has an interface of that name",
+			spoil: func(_ *host, p *testPod) error {
+				return p.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "eth0"}})
+			},
+			code: types.ErrInternal, texts: []string{"eth0", "already"},
+		},
+		{
+			name:  "a route's gateway cannot be reached",
+			extra: `ipam:"routes": [{"dst": "192.168.0.0/16", "gw": "172.16.0.1"}]`,
+			code:  types.ErrInternal, texts: []string{"192.168.0.0/16 via 172.16.0.1", "network is unreachable"},
+		},
+		{
+			name:  "a route of a family that the node has no subnet of",
+			extra: `ipam:"routes": [{"dst": "fd00::/8"}]`,
+			code:  types.ErrInvalidNetworkConfig, texts: []string{"ipam.routes[0].dst", "IPv6"},
+		},
+		{
+			name: "the bridge's name belongs to something else",
+			spoil: func(h *host, _ *testPod) error {
+				return h.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "cni0"}, PeerName: "other"})
+			},
+			code: types.ErrInternal, texts: []string{"cni0 is a veth and not a bridge"},
+		},
+		{
+			name:  "the namespace is gone",
+			spoil: func(_ *host, p *testPod) error { p.path = "/proc/self/nowhere"; return nil },
+			code:  types.ErrInvalidNetNS, texts: []string{"/proc/self/nowhere"},
+		},
+		{
+			name:  "the namespace is the host's",
+			spoil: func(_ *host, p *testPod) error { p.path = "/proc/self/ns/net"; return nil },
+			code:  types.ErrInvalidNetNS, texts: []string{"host"},
+		},
+		{
+			name:  "the interface's name is a pattern",
+			spoil: func(_ *host, p *testPod) error { p.ifName = "eth%d"; return nil },
+			code:  types.ErrInvalidEnvironmentVariables, texts: []string{"eth%d"},
+		},
+		{
+			name:  "an argument that must not be ignored",
+			spoil: func(_ *host, p *testPod) error { p.args = [][2]string{{"IP", "10.244.60.9"}}; return nil },
+			code:  types.ErrInvalidEnvironmentVariables, texts: []string{"IP=10.244.60.9"},
+		},
+		{
+			name:  "a field that nobody knows",
+			extra: `"ipMasq": true`,
+			code:  types.ErrUnsupportedField, texts: []string{"ipMasq: true", "hairpinMode"},
+		},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			h, p := newHost(t, oneFamily), newPod(t, "pod1")
+			if tt.spoil != nil {
+				if err := tt.spoil(h, p); err != nil {
+					t.Fatal(err)
+				}
+			}
+			before := linkNames(t, p.Handle)
+			_, err := h.add(h.conf("1.1.0", tt.extra), p)
+			wantError(t, "ADD", err, tt.code, tt.texts...)
+			h.wantNothing("ADD that failed")
+			if after := linkNames(t, p.Handle); !slices.Equal(before, after) {
+				t.Errorf("the pod had the links %v and now has %v", before, after)
+			}
+		})
+	}
+}
+
+func linkNames(t testing.TB, h *netlink.Handle) []string {
+	t.Helper()
+	links, err := h.LinkList()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, l := range links {
+		names = append(names, l.Attrs().Name)
+	}
+	return names
+}
+
+func TestAddTwiceIsRefusedAndHarmsNothing(t *testing.T) {
+	t.Parallel()
+	h, p := newHost(t, oneFamily), newPod(t, "pod1")
+	list := h.conf("1.1.0", "")
+	h.mustAdd(list, p)
+	_, err := h.add(list, p)
+	wantError(t, "second ADD", err, types.ErrInternal, "eth0", "already")
+	if err := h.check(list, p); err != nil {
+		t.Errorf("CHECK after the refused ADD: %v", err)
+	}
+}
+
+func TestAddReplacesWhatADeadAttemptLeft(t *testing.T) {
+	t.Parallel()
+	h, list := newHost(t, twoFamilies), (*host).conf
+	first, second := newPod(t, "pod1"), newPod(t, "pod1")
+	h.mustAdd(list(h, "1.1.0", ""), first)
+	h.mustAdd(list(h, "1.1.0", ""), second)
+	if got := h.reserved("tulle"); len(got) != 2 {
+		t.Errorf("reserved are %v, want one address of each family", got)
+	}
+	if got := h.ports(); len(got) != 1 {
+		t.Errorf("ports are %v, want one", got)
+	}
+	if _, err := first.LinkByName("eth0"); err == nil {
+		t.Error("the first namespace still has its interface")
+	}
+	if err := h.check(list(h, "1.1.0", ""), second); err != nil {
+		t.Errorf("CHECK: %v", err)
+	}
+}
+
+func TestAddManyAtOnce(t *testing.T) {
+	t.Parallel()
+	const pods = 12
+	h := newHost(t, twoFamilies)
+	list := h.conf("1.1.0", "")
+	var group sync.WaitGroup
+	for i := range pods {
+		p := newPod(t, fmt.Sprintf("pod%d", i))
+		group.Go(func() {
+			if _, err := h.add(list, p); err != nil {
+				t.Errorf("ADD of %s: %v", p.id, err)
+			}
+		})
+	}
+	group.Wait()
+	if got := h.reserved("tulle"); len(got) != 2*pods {
+		t.Errorf("%d addresses are reserved (%v), want %d", len(got), got, 2*pods)
+	}
+	if got := h.ports(); len(got) != pods {
+		t.Errorf("the bridge has %d ports, want %d", len(got), pods)
+	}
+}
+
+func TestExhaustionIsToldWithCounts(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, strings.ReplaceAll(oneFamily, "60.1/24", "60.1/29"))
+	list := h.conf("1.1.0", "")
+	for i := range 5 {
+		if err := h.status(list); err != nil {
+			t.Errorf("STATUS with %d of 5 addresses reserved: %v", i, err)
+		}
+		h.mustAdd(list, newPod(t, fmt.Sprintf("pod%d", i)))
+	}
+	last := newPod(t, "last")
+	_, err := h.add(list, last)
+	wantError(t, "ADD", err, types.ErrTryAgainLater, "10.244.60.0/29", "5 of 5", h.dataDir)
+	wantError(t, "STATUS", h.status(list), types.ErrPluginNotAvailable, "10.244.60.0/29", "5 of 5")
+	if got := h.ports(); len(got) != 5 {
+		t.Errorf("ports are %v, want five", got)
+	}
+	if err := h.del(list, newPod(t, "pod2")); err != nil {
+		t.Fatal(err)
+	}
+	if r := h.mustAdd(list, last); r.IPs[0].Address.String() != "10.244.60.4/29" {
+		t.Errorf("got %s, want the address that pod2 gave back", r.IPs[0].Address.String())
+	}
+}
+
+func TestSubnetOfTheNodeChanged(t *testing.T) {
+	t.Parallel()
+	h, one, two := newHost(t, oneFamily), newPod(t, "pod1"), newPod(t, "pod2")
+	list := h.conf("1.1.0", "")
+	h.mustAdd(list, one)
+	h.setSubnet(strings.ReplaceAll(oneFamily, "10.244.60.1", "10.244.61.1"))
+	_, err := h.add(list, two)
+	wantError(t, "ADD while a pod lives in the old subnet", err, types.ErrInternal,
+		"10.244.60.1/24", "10.244.61.1/24", "1 pods are still attached", "drain")
+
+	if err := h.del(list, one); err != nil {
+		t.Fatal(err)
+	}
+	r := h.mustAdd(list, two)
+	br, err := h.LinkByName("cni0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addrs, err := h.AddrList(br, netlink.FAMILY_V4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(addrs) != 1 || addrs[0].IPNet.String() != "10.244.61.1/24" || r.IPs[0].Address.String() != "10.244.61.2/24" {
+		t.Errorf("bridge has %v and the pod %v, want 10.244.61.1/24 and 10.244.61.2/24", addrs, r.IPs)
+	}
+	echo(t, two.ns, h.ns, netip.MustParseAddr("10.244.61.1"))
+}
+
+func TestWithoutDefaultGatewayTheClusterIsReached(t *testing.T) {
+	t.Parallel()
+	h, p := newHost(t, twoFamilies), newPod(t, "pod1")
+	r := h.mustAdd(h.conf("1.1.0", `"isDefaultGateway": false, "hairpinMode": false, "mtu": 1400`), p)
+	var got bytes.Buffer
+	for _, rt := range r.Routes {
+		fmt.Fprintf(&got, "%s via %s\n", &rt.Dst, rt.GW)
+	}
+	if want := "10.244.0.0/16 via 10.244.60.1\nfd42::/48 via fd42:0:0:3::1\n"; got.String() != want {
+		t.Errorf("routes = %q, want %q", got.String(), want)
+	}
+	host, err := h.LinkByName(p.hostName())
+	if err != nil {
+		t.Fatal(err)
+	}
+	port, err := h.LinkGetProtinfo(host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if port.Hairpin || host.Attrs().MTU != 1400 {
+		t.Errorf("hairpin %t and mtu %d, want false and 1400", port.Hairpin, host.Attrs().MTU)
+	}
+}
+
+func TestIPv6AddressIsUsableAtOnceWhereIPv6WasOff(t *testing.T) {
+	t.Parallel()
+	h, p := newHost(t, twoFamilies), newPod(t, "pod1")
+	err := p.ns.Do(func(ns.NetNS) error {
+		return os.WriteFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("1"), 0o644)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.mustAdd(h.conf("1.1.0", ""), p)
+	link, err := p.LinkByName("eth0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addrs, err := p.AddrList(link, netlink.FAMILY_V6)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range addrs {
+		if a.Flags&unix.IFA_F_TENTATIVE != 0 {
+			t.Errorf("%s is still tentative when ADD returns", a.IPNet)
+		}
+	}
+	if len(addrs) == 0 {
+		t.Error("the pod has no IPv6 address")
+	}
+}
+
+func TestResultOfThePluginsBeforeUsIsKept(t *testing.T) {
+	t.Parallel()
+	h, p := newHost(t, oneFamily), newPod(t, "pod1")
+	list := h.conf("1.0.0", `"prevResult": {"cniVersion": "1.0.0", "interfaces": [{"name": "net1", "sandbox": "x"}],
+		"ips": [{"address": "192.0.2.5/24", "interface": 0}]}`)
+	r := h.mustAdd(list, p)
+	if len(r.Interfaces) != 4 || r.Interfaces[0].Name != "net1" || r.Interfaces[3].Name != "eth0" {
+		t.Errorf("interfaces are %v, want net1 and then ours", r.Interfaces)
+	}
+	if len(r.IPs) != 2 || *r.IPs[0].Interface != 0 || *r.IPs[1].Interface != 3 {
+		t.Errorf("addresses are %v, want 192.0.2.5 on interface 0 and ours on 3", r.IPs)
+	}
+}
+
+func TestVersionTellsWhatIsSupported(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, "")
+	info, err := h.cni.GetVersionInfo(t.Context(), "tulle")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := strings.Join(info.SupportedVersions(), " "), "0.3.1 0.4.0 1.0.0 1.1.0"; got != want {
+		t.Errorf("VERSION = %s, want %s", got, want)
+	}
+}
+
+func BenchmarkAddDel(b *testing.B) {
+	h := newHost(b, oneFamily)
+	list := h.conf("1.1.0", "")
+	pods := make([]*testPod, 0, b.N)
+	for i := range b.N {
+		pods = append(pods, newPod(b, fmt.Sprintf("pod%d", i)))
+	}
+	var added, deleted time.Duration
+	b.ResetTimer()
+	for _, p := range pods {
+		start := time.Now()
+		h.mustAdd(list, p)
+		added += time.Since(start)
+		start = time.Now()
+		if err := h.del(list, p); err != nil {
+			b.Fatal(err)
+		}
+		deleted += time.Since(start)
+	}
+	b.ReportMetric(float64(added.Microseconds())/float64(b.N)/1000, "ms/ADD")
+	b.ReportMetric(float64(deleted.Microseconds())/float64(b.N)/1000, "ms/DEL")
+}

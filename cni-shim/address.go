@@ -1,0 +1,39 @@
+package main
+
+import (
+	"net"
+	"net/netip"
+)
+
+// address is what a pod gets in one family.
+type address struct {
+	Prefix  netip.Prefix // the pod's address and the length of the node's subnet
+	Gateway netip.Addr   // the bridge
+}
+
+// macOf is the MAC of the interface that holds the address. It follows from the
+// address, so that the bridge keeps its MAC whatever its ports are, and that a
+// neighbour entry for a pod that is gone is right for the next pod with its address.
+// Inside a subnet the last four bytes tell addresses apart; 0a marks a MAC that
+// is locally administered.
+func macOf(a netip.Addr) net.HardwareAddr {
+	b := a.AsSlice()
+	return append(net.HardwareAddr{0x0a, 0x58}, b[len(b)-4:]...)
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+// prefixOf is the other way round; the zero Prefix when n is nil or no prefix.
+func prefixOf(n *net.IPNet) netip.Prefix {
+	if n == nil {
+		return netip.Prefix{}
+	}
+	a, ok := netip.AddrFromSlice(n.IP)
+	bits, _ := n.Mask.Size()
+	if !ok {
+		return netip.Prefix{}
+	}
+	return netip.PrefixFrom(a.Unmap(), bits)
+}

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/containernetworking/cni/pkg/types"
+	"github.com/vishvananda/netlink"
+)
+
+func TestCheckNamesWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	link := func(h *netlink.Handle, name string, f func(netlink.Link) error) error {
+		l, err := h.LinkByName(name)
+		if err != nil {
+			return err
+		}
+		return f(l)
+	}
+	const ours = "10.244.60.2/24"
+	tests := []struct {
+		name  string
+		spoil func(h *host, p *testPod) error
+		want  []string // none: all is well
+	}{
+		{"nothing", func(*host, *testPod) error { return nil }, nil},
+		{"an address more", func(h *host, p *testPod) error {
+			return link(p.Handle, "eth0", func(l netlink.Link) error { return p.AddrAdd(l, addr("192.0.2.1/24")) })
+		}, nil},
+		{"interface deleted", func(h *host, p *testPod) error {
+			return link(p.Handle, "eth0", p.LinkDel)
+		}, []string{"interface eth0 is missing", "route 0.0.0.0/0 via 10.244.60.1", "route ::/0 via fd42:0:0:3::1", "is missing on the host"}},
+		{"interface down", func(h *host, p *testPod) error {
+			return link(p.Handle, "eth0", p.LinkSetDown)
+		}, []string{"interface eth0 in the pod is down"}},
+		{"another mac", func(h *host, p *testPod) error {
+			return link(p.Handle, "eth0", func(l netlink.Link) error {
+				return p.LinkSetHardwareAddr(l, net.HardwareAddr{2, 0, 0, 0, 0, 1})
+			})
+		}, []string{"02:00:00:00:00:01", "0a:58:0a:f4:3c:02"}},
+		{"address removed", func(h *host, p *testPod) error {
+			return link(p.Handle, "eth0", func(l netlink.Link) error { return p.AddrDel(l, addr("fd42:0:0:3::2/64")) })
+		}, []string{"address fd42:0:0:3::2/64 is missing on eth0"}},
+		{"default route removed", func(h *host, p *testPod) error {
+			return p.RouteDel(&netlink.Route{Gw: net.IPv4(10, 244, 60, 1)})
+		}, []string{"route 0.0.0.0/0 via 10.244.60.1 is missing"}},
+		{"veth taken from the bridge", func(h *host, p *testPod) error {
+			return link(h.Handle, p.hostName(), h.LinkSetNoMaster)
+		}, []string{p1Host + " is not attached to bridge cni0"}},
+		{"hairpin switched off", func(h *host, p *testPod) error {
+			return link(h.Handle, p.hostName(), func(l netlink.Link) error { return h.LinkSetHairpin(l, false) })
+		}, []string{"hairpin mode of " + p1Host + " is false, not true"}},
+		{"host's end down", func(h *host, p *testPod) error {
+			return link(h.Handle, p.hostName(), h.LinkSetDown)
+		}, []string{p1Host + " on the host is down"}},
+		{"bridge deleted", func(h *host, p *testPod) error {
+			return link(h.Handle, "cni0", h.LinkDel)
+		}, []string{"not attached to bridge cni0", "gateway 10.244.60.1 is missing on bridge cni0", "gateway fd42:0:0:3::1"}},
+		{"reservation lost", func(h *host, p *testPod) error {
+			return os.Remove(filepath.Join(h.dataDir, "tulle", "10.244.60.2"))
+		}, []string{"address 10.244.60.2 is not reserved"}},
+		{"reservation of somebody else", func(h *host, p *testPod) error {
+			return os.WriteFile(filepath.Join(h.dataDir, "tulle", "10.244.60.2"), []byte("other\r\neth0"), 0o600)
+		}, []string{"address 10.244.60.2 is not reserved"}},
+		{"two faults", func(h *host, p *testPod) error {
+			if err := link(p.Handle, "eth0", func(l netlink.Link) error { return p.AddrDel(l, addr(ours)) }); err != nil {
+				return err
+			}
+			return os.RemoveAll(h.dataDir)
+		}, []string{"address " + ours + " is missing", "address 10.244.60.2 is not reserved", "address fd42:0:0:3::2 is not reserved"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			h, p := newHost(t, twoFamilies), newPod(t, "pod1")
+			list := h.conf("1.0.0", "")
+			h.mustAdd(list, p)
+			if err := tt.spoil(h, p); err != nil {
+				t.Fatal(err)
+			}
+			err := h.check(list, p)
+			if len(tt.want) == 0 {
+				if err != nil {
+					t.Errorf("CHECK = %v, want no error", err)
+				}
+				return
+			}
+			wantError(t, "CHECK", err, types.ErrInternal, append(tt.want, "container pod1")...)
+		})
+	}
+}
+
+// p1Host is the host's end of pod1's eth0. It must never change: a newer plugin
+// must find what an older one made.
+const p1Host = "veth788a104c256"
+
+func addr(s string) *netlink.Addr {
+	a, err := netlink.ParseAddr(s)
+	if err != nil {
+		panic(err)
+	}
+	return a
+}
+
+func TestCheckWithoutPrevResult(t *testing.T) {
+	t.Parallel()
+	h, p := newHost(t, oneFamily), newPod(t, "pod1")
+	list := h.conf("1.0.0", "")
+	h.mustAdd(list, p)
+	if err := os.RemoveAll(filepath.Join(filepath.Dir(h.dataDir), "cache")); err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, "CHECK", h.check(list, p), types.ErrInvalidNetworkConfig, "prevResult")
+}
+
+func TestCheckDoesNotNeedTheSubnetFile(t *testing.T) {
+	t.Parallel()
+	h, p := newHost(t, oneFamily), newPod(t, "pod1")
+	for _, version := range []string{"0.4.0", "1.0.0", "1.1.0"} {
+		list := h.conf(version, "")
+		h.setSubnet(oneFamily)
+		h.mustAdd(list, p)
+		h.setSubnet("")
+		if err := h.check(list, p); err != nil {
+			t.Errorf("CHECK in version %s: %v", version, err)
+		}
+		if err := h.del(list, p); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestDifferencesOfEqualWiringsAreNone(t *testing.T) {
+	t.Parallel()
+	w := wiring{PodLink: "eth0", PodUp: true, HostLink: "veth", HostUp: true, Master: "cni0", Hairpin: true}
+	if got := w.differences(w); len(got) > 0 {
+		t.Errorf("differences(same) = %s, want none", strings.Join(got, "; "))
+	}
+}

@@ -1,0 +1,259 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/containernetworking/cni/libcni"
+	"github.com/containernetworking/cni/pkg/invoke"
+	"github.com/containernetworking/cni/pkg/types"
+	current "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/containernetworking/plugins/pkg/ns"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"tulle/internal/root"
+)
+
+// pluginDir holds the binary under test.
+var pluginDir string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "tulle-cni")
+	if err != nil {
+		log.Fatal(err)
+	}
+	pluginDir = dir
+	args := slices.Concat([]string{"build"}, buildFlags, []string{"-o", filepath.Join(dir, "tulle"), "."})
+	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
+		log.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	// A program with the race detector otherwise rests for a second when it ends.
+	if err := os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE")); err != nil {
+		log.Fatal(err)
+	}
+	code := m.Run()
+	if err := os.RemoveAll(dir); err != nil {
+		log.Print(err)
+	}
+	os.Exit(code)
+}
+
+// host is a node: a network namespace of its own, from which the real plugin is
+// started through libcni, and directories for what it reads and writes.
+type host struct {
+	testing.TB
+	*netlink.Handle
+	ns         ns.NetNS
+	cni        *libcni.CNIConfig
+	subnetFile string
+	dataDir    string
+}
+
+const (
+	oneFamily = "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.60.1/24\n" +
+		"FLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n"
+	twoFamilies = "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.60.1/24\n" +
+		"FLANNEL_IPV6_NETWORK=fd42::/48\nFLANNEL_IPV6_SUBNET=fd42:0:0:3::1/64\n" +
+		"FLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n"
+)
+
+// newHost makes a host whose subnet file has the text; none when it is empty.
+func newHost(t testing.TB, subnetFile string) *host {
+	t.Helper()
+	root.Require(t)
+	dir := t.TempDir()
+	h := &host{
+		TB: t,
+		cni: libcni.NewCNIConfigWithCacheDir([]string{pluginDir}, filepath.Join(dir, "cache"),
+			&invoke.DefaultExec{RawExec: &invoke.RawExec{Stderr: os.Stderr}}),
+		subnetFile: filepath.Join(dir, "subnet.env"),
+		dataDir:    filepath.Join(dir, "networks"),
+	}
+	h.ns, h.Handle = newNamespace(t)
+	h.setSubnet(subnetFile)
+	return h
+}
+
+func newNamespace(t testing.TB) (ns.NetNS, *netlink.Handle) {
+	t.Helper()
+	n, err := ns.TempNetNS()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { n.Close() })
+	h, err := netlink.NewHandleAt(netns.NsHandle(n.Fd()), unix.NETLINK_ROUTE)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(h.Close)
+	return n, h
+}
+
+func (h *host) setSubnet(text string) {
+	h.Helper()
+	if text == "" {
+		if err := os.RemoveAll(h.subnetFile); err != nil {
+			h.Fatal(err)
+		}
+		return
+	}
+	if err := os.WriteFile(h.subnetFile, []byte(text), 0o644); err != nil {
+		h.Fatal(err)
+	}
+}
+
+// conf is a configuration list of the version with this host's paths; extra is
+// put in as further fields of the plugin.
+func (h *host) conf(version, extra string) *libcni.NetworkConfigList {
+	h.Helper()
+	return h.network("tulle", version, extra)
+}
+
+func (h *host) network(name, version, extra string) *libcni.NetworkConfigList {
+	h.Helper()
+	ipam := `"ipam": {"dataDir": "` + h.dataDir + `"}`
+	if rest, ok := strings.CutPrefix(extra, "ipam:"); ok {
+		ipam, extra = `"ipam": {"dataDir": "`+h.dataDir+`", `+rest+`}`, ""
+	}
+	if extra != "" {
+		extra = ", " + extra
+	}
+	list, err := libcni.NetworkConfFromBytes(fmt.Appendf(nil,
+		`{"cniVersion": %q, "name": %q, "plugins": [{"type": "tulle", "subnetFile": %q, %s%s}]}`,
+		version, name, h.subnetFile, ipam, extra))
+	if err != nil {
+		h.Fatal(err)
+	}
+	return list
+}
+
+// do runs f on a thread in the host's namespace: what it starts lives there.
+func (h *host) do(f func() error) error {
+	return h.ns.Do(func(ns.NetNS) error { return f() })
+}
+
+func (h *host) add(list *libcni.NetworkConfigList, p *testPod) (*current.Result, error) {
+	var result *current.Result
+	err := h.do(func() error {
+		r, err := h.cni.AddNetworkList(h.Context(), list, p.runtime())
+		if err != nil {
+			return err
+		}
+		result, err = current.NewResultFromResult(r)
+		return err
+	})
+	return result, err
+}
+
+func (h *host) mustAdd(list *libcni.NetworkConfigList, p *testPod) *current.Result {
+	h.Helper()
+	r, err := h.add(list, p)
+	if err != nil {
+		h.Fatalf("ADD of %s: %v", p.id, err)
+	}
+	return r
+}
+
+func (h *host) del(list *libcni.NetworkConfigList, p *testPod) error {
+	return h.do(func() error { return h.cni.DelNetworkList(h.Context(), list, p.runtime()) })
+}
+
+func (h *host) check(list *libcni.NetworkConfigList, p *testPod) error {
+	return h.do(func() error { return h.cni.CheckNetworkList(h.Context(), list, p.runtime()) })
+}
+
+func (h *host) status(list *libcni.NetworkConfigList) error {
+	return h.do(func() error { return h.cni.GetStatusNetworkList(h.Context(), list) })
+}
+
+// ports are the names of the bridge's ports.
+func (h *host) ports() []string {
+	h.Helper()
+	links, err := h.LinkList()
+	if err != nil {
+		h.Fatal(err)
+	}
+	var names []string
+	for _, l := range links {
+		if l.Attrs().MasterIndex != 0 {
+			names = append(names, l.Attrs().Name)
+		}
+	}
+	return names
+}
+
+// reserved are the addresses that a network's directory holds files for.
+func (h *host) reserved(network string) []string {
+	h.Helper()
+	addrs, err := reservedAddrs(filepath.Join(h.dataDir, network))
+	if err != nil {
+		h.Fatal(err)
+	}
+	names := []string{}
+	for _, a := range addrs {
+		names = append(names, a.String())
+	}
+	return names
+}
+
+// wantNothing fails the test if anything of a pod is left on the host.
+func (h *host) wantNothing(after string) {
+	h.Helper()
+	if ports := h.ports(); len(ports) > 0 {
+		h.Errorf("after %s the bridge still has the ports %v", after, ports)
+	}
+	if reserved := h.reserved("tulle"); len(reserved) > 0 {
+		h.Errorf("after %s still reserved: %v", after, reserved)
+	}
+}
+
+// wantError fails the test unless err is a CNI error with the code and all texts.
+func wantError(t testing.TB, what string, err error, code uint, texts ...string) {
+	t.Helper()
+	var e *types.Error
+	if !errors.As(err, &e) {
+		t.Errorf("%s = %v, want a CNI error with code %d", what, err, code)
+		return
+	}
+	if e.Code != code {
+		t.Errorf("%s: code %d (%s), want %d", what, e.Code, e.Msg, code)
+	}
+	for _, text := range texts {
+		if !strings.Contains(e.Msg, text) {
+			t.Errorf("%s: message %q, want it to contain %q", what, e.Msg, text)
+		}
+	}
+}
+
+// testPod is a pod: a network namespace.
+type testPod struct {
+	*netlink.Handle
+	ns     ns.NetNS
+	id     string
+	ifName string
+	path   string
+	args   [][2]string
+}
+
+func newPod(t testing.TB, id string) *testPod {
+	t.Helper()
+	n, h := newNamespace(t)
+	// The descriptor's path leads to the namespace from every process and
+	// leaves no mount behind.
+	return &testPod{Handle: h, ns: n, id: id, ifName: "eth0", path: fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), n.Fd())}
+}
+
+func (p *testPod) runtime() *libcni.RuntimeConf {
+	return &libcni.RuntimeConf{ContainerID: p.id, NetNS: p.path, IfName: p.ifName, Args: p.args}
+}
+
+func (p *testPod) hostName() string { return attachment{p.id, p.ifName}.hostName() }

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/containernetworking/plugins/pkg/ns"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// pod is the network namespace of a pod.
+type pod struct {
+	ns ns.NetNS
+	h  *netlink.Handle
+}
+
+// openPod opens the namespace and waits until no other process of this plugin
+// works on it. The lock is on the namespace itself: it leaves no file behind, goes
+// with the process, and where the namespace is gone there is nothing to lock.
+func openPod(path string) (*pod, error) {
+	n, err := ns.GetNS(path)
+	if err != nil {
+		return nil, fmt.Errorf("open network namespace %s: %w", path, err)
+	}
+	for {
+		if err = unix.Flock(int(n.Fd()), unix.LOCK_EX); !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("lock network namespace %s: %w", path, err), n.Close())
+	}
+	h, err := netlink.NewHandleAt(netns.NsHandle(n.Fd()), unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open netlink in %s: %w", path, err), n.Close())
+	}
+	return &pod{n, h}, nil
+}
+
+func (p *pod) close() {
+	p.h.Close()
+	// Nothing is written through this descriptor that a late error could concern.
+	_ = p.ns.Close()
+}
+
+func (p *pod) fd() int { return int(p.ns.Fd()) }
+
+// link returns the interface of that name, or nil when there is none.
+func (p *pod) link(name string) (netlink.Link, error) {
+	link, err := p.h.LinkByName(name)
+	if notFound := (netlink.LinkNotFoundError{}); errors.As(err, &notFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look up %s in %s: %w", name, p.ns.Path(), err)
+	}
+	return link, nil
+}
+
+// configure gives the interface its addresses and routes and sets it up.
+func (p *pod) configure(ifName string, addrs []address, routes []route) error {
+	link, err := p.h.LinkByName(ifName)
+	if err != nil {
+		return fmt.Errorf("look up %s in %s: %w", ifName, p.ns.Path(), err)
+	}
+	six := false
+	for _, a := range addrs {
+		six = six || isIPv6(a.Prefix)
+	}
+	err = p.ns.Do(func(ns.NetNS) error { return quietIPv6(ifName, six) })
+	if err != nil {
+		return err
+	}
+	for _, a := range addrs {
+		addr := &netlink.Addr{IPNet: ipNet(a.Prefix), Flags: unix.IFA_F_NODAD}
+		if err := p.h.AddrAdd(link, addr); err != nil {
+			return fmt.Errorf("add address %s to %s in the pod: %w", a.Prefix, ifName, err)
+		}
+	}
+	if err := p.h.LinkSetUp(link); err != nil {
+		return fmt.Errorf("set %s in the pod up: %w", ifName, err)
+	}
+	for _, r := range routes {
+		if err := p.h.RouteAdd(r.kernel(link.Attrs().Index)); err != nil {
+			return fmt.Errorf("add route %s dev %s in the pod: %w", r, ifName, err)
+		}
+	}
+	return p.loopback()
+}
+
+// loopback sets lo up: the containers of a pod talk over it, and not every
+// runtime does this.
+func (p *pod) loopback() error {
+	lo, err := p.h.LinkByName("lo")
+	if err == nil && lo.Attrs().Flags&net.FlagUp == 0 {
+		err = p.h.LinkSetUp(lo)
+	}
+	if err != nil {
+		return fmt.Errorf("set lo in the pod up: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"strconv"
+
+	"github.com/containernetworking/cni/pkg/types"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"tulle/subnet"
+)
+
+// route is a route in a pod. Fields that are zero are the kernel's default.
+type route struct {
+	Dst      netip.Prefix
+	Via      netip.Addr // in the configuration may be missing: the bridge
+	MTU      int
+	AdvMSS   int
+	Priority int
+	Table    int
+	Scope    int
+}
+
+func (r route) String() string { return fmt.Sprintf("%s via %s", r.Dst, r.Via) }
+
+// parseRoutes reads the field routes of ipam.
+func parseRoutes(ipam *object) []route {
+	var routes []route
+	for i, raw := range field[[]json.RawMessage](ipam, "routes", nil) {
+		o := parseObject(raw, ipam.path+"routes["+strconv.Itoa(i)+"].", ipam.faults)
+		if o.fields == nil {
+			continue
+		}
+		r := route{
+			Dst:      field(o, "dst", netip.Prefix{}),
+			Via:      field(o, "gw", netip.Addr{}),
+			MTU:      number(o, "mtu", 65535),
+			AdvMSS:   number(o, "advmss", 65535),
+			Priority: number(o, "priority", 1<<31-1),
+			Table:    number(o, "table", 1<<31-1),
+			Scope:    number(o, "scope", 255),
+		}
+		o.close()
+		switch {
+		case !o.has("dst"):
+			o.fault("dst", "is missing; give the prefix that the route leads to")
+		case !r.Dst.IsValid(): // told already
+		case r.Dst.Addr().Is4In6():
+			o.fault("dst", "%s is an IPv4 prefix in the clothes of IPv6", r.Dst)
+		case r.Dst != r.Dst.Masked():
+			o.fault("dst", "%s has bits set behind its prefix length; write %s", r.Dst, r.Dst.Masked())
+		case r.Via.IsValid() && (r.Via.Is4() != r.Dst.Addr().Is4() || r.Via.Zone() != ""):
+			o.fault("gw", "%s is not an %s address such as can lead to %s", r.Via, subnet.FamilyOf(r.Dst.Addr()), r.Dst)
+		default:
+			routes = append(routes, r)
+		}
+	}
+	return routes
+}
+
+func number(o *object, key string, most int) int {
+	n := field(o, key, 0)
+	if n < 0 || n > most {
+		o.fault(key, "%d is out of range: 0 to %d", n, most)
+	}
+	return n
+}
+
+// podRoutes are the routes of a pod: the configured ones, and the way through
+// the bridge to everywhere, or to the other pods of the cluster alone when the
+// bridge is not to be the default gateway.
+func podRoutes(c netconf, f subnet.File) ([]route, error) {
+	var routes []route
+	configured := map[netip.Prefix]bool{}
+	for i, r := range c.Routes {
+		family := subnet.FamilyOf(r.Dst.Addr())
+		if !f.Subnets[family].IsValid() {
+			return nil, coded(types.ErrInvalidNetworkConfig, fmt.Errorf(
+				"ipam.routes[%d].dst: %s: pods have no %s address, the subnet file %s names no subnet of that family",
+				i, r.Dst, family, c.SubnetFile))
+		}
+		if !r.Via.IsValid() {
+			r.Via = f.Subnets[family].Addr()
+		}
+		routes = append(routes, r)
+		configured[r.Dst] = configured[r.Dst] || r.Table == 0 || r.Table == unix.RT_TABLE_MAIN
+	}
+	for family, s := range f.Subnets {
+		if !s.IsValid() {
+			continue
+		}
+		dst := f.Networks[family].Masked()
+		if c.DefaultGateway {
+			dst = netip.PrefixFrom(zero(s.Addr()), 0)
+		}
+		if !configured[dst] {
+			routes = append(routes, route{Dst: dst, Via: s.Addr()})
+		}
+	}
+	return routes, nil
+}
+
+// zero is the address of all zeros in the family of a.
+func zero(a netip.Addr) netip.Addr {
+	if a.Is4() {
+		return netip.IPv4Unspecified()
+	}
+	return netip.IPv6Unspecified()
+}
+
+// kernel is the route as netlink wants it.
+func (r route) kernel(link int) *netlink.Route {
+	return &netlink.Route{
+		LinkIndex: link,
+		Dst:       ipNet(r.Dst),
+		Gw:        r.Via.AsSlice(),
+		MTU:       r.MTU,
+		AdvMSS:    r.AdvMSS,
+		Priority:  r.Priority,
+		Table:     r.Table,
+		Scope:     netlink.Scope(r.Scope),
+	}
+}
+
+// result is the route as the runtime wants it.
+func (r route) result() *types.Route {
+	t := &types.Route{Dst: *ipNet(r.Dst), GW: r.Via.AsSlice(), MTU: r.MTU, AdvMSS: r.AdvMSS, Priority: r.Priority}
+	if r.Table != 0 {
+		t.Table = &r.Table
+	}
+	if r.Scope != 0 {
+		t.Scope = &r.Scope
+	}
+	return t
+}

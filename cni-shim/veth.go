@@ -1,0 +1,102 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// veth is the pair that joins a pod to the bridge.
+type veth struct {
+	Host, Pod string // names of the two ends
+	MTU       int
+	PodMAC    net.HardwareAddr
+	Group     uint32
+	Alias     string
+	Hairpin   bool // a pod may reach itself through a service's address
+}
+
+// create makes the pair with one message, each end in its namespace from the
+// beginning, and returns the host's end. The pod's end is down. When it fails
+// nothing is left. A pair that a dead attempt for the same attachment left is
+// replaced: the caller knows that the pod has no interface of that name.
+func (v veth) create(h *netlink.Handle, pod int, br *netlink.Bridge) (netlink.Link, error) {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MTU, attrs.Group, attrs.Flags = v.Host, v.MTU, v.Group, net.FlagUp
+	link := netlink.NewVeth(attrs)
+	link.PeerName, link.PeerHardwareAddr, link.PeerNamespace = v.Pod, v.PodMAC, netlink.NsFd(pod)
+
+	err := h.LinkAdd(link)
+	if errors.Is(err, unix.EEXIST) {
+		if _, err := deleteLink(h, v.Host); err != nil {
+			return nil, err
+		}
+		err = h.LinkAdd(link)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make veth %s with peer %s in the pod: %w", v.Host, v.Pod, err)
+	}
+	if err := v.attach(h, link, br); err != nil {
+		_, undo := deleteLink(h, v.Host)
+		return nil, then(err, undo)
+	}
+	return link, nil
+}
+
+func (v veth) attach(h *netlink.Handle, link netlink.Link, br *netlink.Bridge) error {
+	if err := h.LinkSetMaster(link, br); err != nil {
+		return fmt.Errorf("attach %s to bridge %s: %w", v.Host, br.Name, err)
+	}
+	if v.Hairpin {
+		if err := h.LinkSetHairpin(link, true); err != nil {
+			return fmt.Errorf("set hairpin on %s: %w", v.Host, err)
+		}
+	}
+	if err := h.LinkSetAlias(link, v.Alias); err != nil {
+		return fmt.Errorf("set alias %q on %s: %w", v.Alias, v.Host, err)
+	}
+	return nil
+}
+
+// awaitUp waits until the bridge forwards what comes from the pod. The kernel
+// learns from a queue of its own that the pod's end is up; that takes less than
+// a millisecond, and until then packets are lost.
+func awaitUp(h *netlink.Handle, name string) (netlink.Link, error) {
+	const most = 2 * time.Second
+	for waited, pause := time.Duration(0), 100*time.Microsecond; ; pause *= 2 {
+		link, err := h.LinkByName(name)
+		if err != nil {
+			return nil, fmt.Errorf("look up %s: %w", name, err)
+		}
+		if link.Attrs().OperState == netlink.OperUp {
+			return link, nil
+		}
+		if waited > most {
+			return nil, fmt.Errorf("%s is %s and does not come up", name, link.Attrs().OperState)
+		}
+		time.Sleep(pause)
+		waited += pause
+	}
+}
+
+// deleteLink removes a link, and with it its peer, and reports whether there was one.
+func deleteLink(h *netlink.Handle, name string) (bool, error) {
+	link, err := h.LinkByName(name)
+	if notFound := (netlink.LinkNotFoundError{}); errors.As(err, &notFound) {
+		return false, nil
+	}
+	if err == nil {
+		err = h.LinkDel(link)
+	}
+	if errors.Is(err, unix.ENODEV) { // went at the same moment
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("delete %s: %w", name, err)
+	}
+	return true, nil
+}

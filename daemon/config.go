@@ -1,0 +1,149 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"tulle/internal/flags"
+	"tulle/subnet"
+	"tulle/subnet/etcd"
+)
+
+// flagValues are the flags as they are given.
+type flagValues struct {
+	etcd          etcd.Config
+	ifaces        []string
+	ifaceRegex    string
+	ifaceCanReach string
+	publicIP      string
+	nodeName      string
+	subnetFile    string
+	stateDir      string
+	ipMasq        bool
+	leaseTTL      time.Duration
+	statusAddr    string
+	logLevel      string
+	logFormat     string
+}
+
+// config is what the flags mean: complete and valid.
+type config struct {
+	Etcd       etcd.Config
+	Ifaces     []string
+	IfaceRegex *regexp.Regexp // nil: not given
+	CanReach   netip.Addr     // not valid: not given
+	PublicIP   netip.Addr     // not valid: the underlay's address
+	Node       string
+	SubnetFile string
+	StateDir   string
+	Masq       bool
+	TTL        time.Duration
+	StatusAddr string // empty: off
+	LogLevel   string
+	LogFormat  string
+
+	unknownEnv []string // variables that look like ours and set nothing
+}
+
+func (f *flagValues) register(fs *pflag.FlagSet) {
+	flags.Etcd(fs, &f.etcd)
+	fs.StringArrayVar(&f.ifaces, "iface", nil, "`device` towards the other nodes, by name or address; given more than once, the first that exists (default the one that reaches etcd, or else the default route's)")
+	fs.StringVar(&f.ifaceRegex, "iface-regex", "", "choose the device whose name or address matches this regular `expression`")
+	fs.StringVar(&f.ifaceCanReach, "iface-can-reach", "", "choose the device by which the kernel reaches this `address`")
+	fs.StringVar(&f.publicIP, "public-ip", "", "`address` that the other nodes reach this one at (default that of the device)")
+	fs.StringVar(&f.nodeName, "node-name", "", "`name` of this node, unlike that of any other (default the host's name)")
+	fs.StringVar(&f.subnetFile, "subnet-file", "/run/tulle/subnet.env", "`file` that tells other programs of this host about its subnet")
+	fs.StringVar(&f.stateDir, "state-dir", "/var/lib/tulle", "`folder` for what is kept over restarts")
+	fs.BoolVar(&f.ipMasq, "ip-masq", true, "give the node's address to what pods send out of the cluster")
+	fs.DurationVar(&f.leaseTTL, "lease-ttl", 24*time.Hour, "how long the subnet stays ours when this node is away, 10s or more")
+	fs.StringVar(&f.statusAddr, "status-addr", flags.StatusAddr, "`address` for /healthz, /readyz, /state and /metrics; empty: off")
+	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+	fs.StringVar(&f.logFormat, "log-format", "text", "text or json")
+}
+
+// config checks the flags, after setting those that are given in the
+// environment. The error joins all faults, each with the flag's name.
+func (f *flagValues) config(fs *pflag.FlagSet) (config, error) {
+	var faults []error
+	fault := func(flag, format string, args ...any) {
+		faults = append(faults, fmt.Errorf("--%s: %s", flag, fmt.Sprintf(format, args...)))
+	}
+	if err := flags.FromEnv(fs); err != nil {
+		faults = append(faults, err)
+	}
+	c := config{
+		Etcd: f.etcd, Ifaces: f.ifaces, Node: f.nodeName, SubnetFile: f.subnetFile, StateDir: f.stateDir, Masq: f.ipMasq,
+		TTL: f.leaseTTL, StatusAddr: f.statusAddr, LogLevel: f.logLevel, LogFormat: f.logFormat, unknownEnv: flags.Unknown(fs),
+	}
+	if err := c.Etcd.Check(); err != nil {
+		faults = append(faults, err)
+	}
+	ways := 0
+	for _, given := range []bool{len(f.ifaces) > 0, f.ifaceRegex != "", f.ifaceCanReach != ""} {
+		if given {
+			ways++
+		}
+	}
+	if ways > 1 {
+		fault("iface", "give only one of --iface, --iface-regex and --iface-can-reach")
+	}
+	var err error
+	if f.ifaceRegex != "" {
+		if c.IfaceRegex, err = regexp.Compile(f.ifaceRegex); err != nil {
+			fault("iface-regex", "%v", err)
+		}
+	}
+	if f.ifaceCanReach != "" {
+		if c.CanReach, err = netip.ParseAddr(f.ifaceCanReach); err != nil {
+			fault("iface-can-reach", "%q is not an address such as 192.0.2.1", f.ifaceCanReach)
+		}
+	}
+	if f.publicIP != "" {
+		c.PublicIP, err = netip.ParseAddr(f.publicIP)
+		if err != nil || c.PublicIP.IsLoopback() || c.PublicIP.IsMulticast() || c.PublicIP.IsUnspecified() {
+			fault("public-ip", "%q is not an address of one host such as 192.0.2.10", f.publicIP)
+		}
+	}
+	if c.Node == "" {
+		if c.Node, err = os.Hostname(); err != nil {
+			fault("node-name", "not given, and the host's name can't be read: %v", err)
+		}
+	}
+	if strings.TrimSpace(c.Node) != c.Node || c.Node == "" || c.Node == "localhost" {
+		fault("node-name", "%q does not tell this node from others; set the host's name or give another", c.Node)
+	}
+	if c.TTL < 10*time.Second {
+		fault("lease-ttl", "%s is too short: 10s or more, and longer than a node may be away", c.TTL)
+	}
+	if c.StatusAddr != "" {
+		if _, _, err := net.SplitHostPort(c.StatusAddr); err != nil {
+			fault("status-addr", "%q is not an address with a port such as %s", c.StatusAddr, flags.StatusAddr)
+		}
+	}
+	if c.SubnetFile == "" {
+		fault("subnet-file", "is empty; the CNI plugin needs that file")
+	}
+	if c.StateDir == "" {
+		fault("state-dir", "is empty")
+	}
+	if _, err := logger(c.LogLevel, c.LogFormat); err != nil {
+		faults = append(faults, err)
+	}
+	return c, errors.Join(faults...)
+}
+
+// public is the address that peers reach us at, by Family.
+func (c config) public(underlay [2]netip.Addr) [2]netip.Addr {
+	if c.PublicIP.IsValid() {
+		underlay[subnet.FamilyOf(c.PublicIP)] = c.PublicIP
+	}
+	return underlay
+}

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"tulle/backend"
+	"tulle/internal/version"
+	"tulle/subnet"
+)
+
+// metrics are what /metrics tells, listed in Documentation/running.md.
+type metrics struct {
+	registry *prometheus.Registry
+	ready    prometheus.Gauge
+	etcdUp   prometheus.Gauge
+	revision prometheus.Gauge
+	peers    *prometheus.GaugeVec   // by state
+	badKeys  prometheus.Gauge       // keys that are no leases
+	rows     *prometheus.GaugeVec   // wanted, by kind
+	passes   *prometheus.CounterVec // by why and result
+	changes  *prometheus.CounterVec // by kind and operation
+	took     prometheus.Histogram
+}
+
+func newMetrics() *metrics {
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		ready:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "tulle_ready", Help: "1 when the lease is held and the kernel was as wanted once."}),
+		etcdUp:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "tulle_etcd_up", Help: "1 while there is a connection to etcd."}),
+		revision: prometheus.NewGauge(prometheus.GaugeOpts{Name: "tulle_etcd_revision", Help: "etcd's revision that the wanted state is from."}),
+		peers:    prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tulle_peers", Help: "Other nodes by state: good, or left out because their lease makes no sense."}, []string{"state"}),
+		badKeys:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "tulle_bad_keys", Help: "Keys among the leases that are none."}),
+		rows:     prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tulle_rows_wanted", Help: "Rows of the kernel that are wanted, by kind."}, []string{"kind"}),
+		passes:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tulle_passes_total", Help: "Passes over the kernel's tables by cause and result."}, []string{"why", "result"}),
+		changes:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tulle_kernel_changes_total", Help: "Rows of the kernel that were changed, by kind and operation."}, []string{"kind", "operation"}),
+		took:     prometheus.NewHistogram(prometheus.HistogramOpts{Name: "tulle_pass_duration_seconds", Help: "How long passes took.", Buckets: prometheus.ExponentialBuckets(0.0005, 4, 8)}),
+	}
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "tulle_build_info", Help: "Always 1; the labels tell the build.",
+		ConstLabels: prometheus.Labels{"version": version.Version(), "commit": version.Commit()},
+	})
+	build.Set(1)
+	m.registry.MustRegister(m.ready, m.etcdUp, m.revision, m.peers, m.badKeys, m.rows, m.passes, m.changes, m.took, build,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+func (m *metrics) up(up bool) {
+	if up {
+		m.etcdUp.Set(1)
+	} else {
+		m.etcdUp.Set(0)
+	}
+}
+
+func (m *metrics) snapshot(s subnet.Snapshot, peers, leftOut int, want backend.State) {
+	m.revision.Set(float64(s.Rev))
+	m.peers.WithLabelValues("good").Set(float64(peers - leftOut))
+	m.peers.WithLabelValues("left out").Set(float64(leftOut))
+	m.badKeys.Set(float64(len(s.Faults)))
+	var counts [len(backend.Kinds)]int
+	for key := range want {
+		counts[key.Kind]++
+	}
+	for kind, n := range counts {
+		m.rows.WithLabelValues(backend.Kind(kind).String()).Set(float64(n))
+	}
+}
+
+func (m *metrics) pass(p backend.Pass) {
+	result := "clean"
+	if p.Err != nil {
+		result = "error"
+	}
+	m.passes.WithLabelValues(p.Why, result).Inc()
+	m.took.Observe(p.Took.Seconds())
+	for _, c := range p.Changes {
+		operation := "add"
+		switch {
+		case c.Want == nil:
+			operation = "delete"
+		case c.Have != nil:
+			operation = "set"
+		}
+		m.changes.WithLabelValues(c.Key().Kind.String(), operation).Inc()
+	}
+}

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+
+	"tulle/backend"
+	"tulle/internal/status"
+	"tulle/internal/version"
+	"tulle/subnet"
+)
+
+// state is all that this process knows of its node, and what the kernel holds
+// at this moment.
+func (d *daemon) state(ctx context.Context) status.Node {
+	d.mu.Lock()
+	n, rec, snapshot, leftOut := d.node, d.rec, d.snapshot, d.leftOut
+	s := status.Node{
+		Name: d.config.Node, Version: version.String(), Started: d.born, Ready: d.ready, Phase: d.doing,
+		Etcd:  status.Etcd{Endpoints: d.config.Etcd.Endpoints, Prefix: d.config.Etcd.Prefix, Connected: d.connected, Revision: snapshot.Rev},
+		Peers: []status.Peer{}, BadKeys: texts(snapshot.Faults), LastPass: d.lastPass,
+	}
+	d.mu.Unlock()
+	if n == nil {
+		return s
+	}
+	s.Network = string(n.network.JSON())
+	s.Underlay = &status.Underlay{Dev: n.underlay.Dev, Address: n.underlay.Addr().String(), MTU: n.underlay.MTU, Why: n.why}
+	self := statusLease(n.self)
+	s.Lease, s.Device, s.MTU = &self, n.device, n.backend.MTU(n.underlay)
+	want, have, err := rec.Look(ctx)
+	if err != nil {
+		s.KernelErr = err.Error()
+	} else {
+		for _, c := range backend.Diff(want, have) {
+			s.Difference = append(s.Difference, c.String())
+		}
+	}
+	s.Want, s.Have = lines(want), lines(have)
+	for _, l := range snapshot.Leases {
+		if l == n.self {
+			continue
+		}
+		p := status.Peer{Lease: statusLease(l), LeftOut: leftOut[l.Key()]}
+		if p.LeftOut == "" && err == nil {
+			p.Missing = n.missing(l, have)
+			p.Programmed = len(p.Missing) == 0
+		}
+		s.Peers = append(s.Peers, p)
+	}
+	return s
+}
+
+// missing lists the rows of one peer that the kernel does not have.
+func (n *node) missing(l subnet.Lease, have backend.State) []string {
+	// A peer's own rows are those that are there with it and not without it.
+	alone, err := n.backend.Desired(n.input(nil))
+	if err != nil {
+		return []string{err.Error()}
+	}
+	with, err := n.backend.Desired(n.input([]subnet.Lease{l}))
+	if err != nil {
+		return []string{err.Error()}
+	}
+	var missing []string
+	for _, e := range with.Sorted() {
+		if key := e.Key(); alone[key] == nil && have[key] != e {
+			missing = append(missing, e.String())
+		}
+	}
+	return missing
+}
+
+func statusLease(l subnet.Lease) status.Lease {
+	s := status.Lease{Node: l.Node, Backend: l.Type}
+	for f, p := range l.Subnets {
+		if p.IsValid() {
+			s.Subnets = append(s.Subnets, p.String())
+		}
+		if a := l.Addrs[f]; a.IsValid() && s.Address == "" {
+			s.Address = a.String()
+		}
+	}
+	return s
+}
+
+func lines(s backend.State) []string {
+	rows := make([]string, 0, len(s))
+	for _, e := range s.Sorted() {
+		rows = append(rows, e.String())
+	}
+	return rows
+}

@@ -1,0 +1,68 @@
+// Package flags holds the flags that tulled and tullectl share, and sets flags
+// from the environment.
+package flags
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"tulle/subnet/etcd"
+)
+
+// Env is what the names of all environment variables begin with. Both programs
+// use the same, so that one file serves a host.
+const Env = "TULLED_"
+
+// StatusAddr is where tulled answers and tullectl asks, unless told otherwise.
+const StatusAddr = "127.0.0.1:8471"
+
+// Etcd adds the flags that say where etcd is.
+func Etcd(fs *pflag.FlagSet, c *etcd.Config) {
+	fs.StringSliceVar(&c.Endpoints, "etcd-endpoints", []string{etcd.DefaultEndpoint}, "etcd's `URLs`, separated by commas")
+	fs.StringVar(&c.Prefix, "etcd-prefix", etcd.DefaultPrefix, "what all keys of this network begin with")
+	fs.StringVar(&c.CAFile, "etcd-cafile", "", "`file` with the certificates that etcd's must be signed by (default the system's)")
+	fs.StringVar(&c.CertFile, "etcd-certfile", "", "`file` with our certificate, if etcd asks for one")
+	fs.StringVar(&c.KeyFile, "etcd-keyfile", "", "`file` with the key of our certificate")
+	fs.StringVar(&c.Username, "etcd-username", "", "etcd user, if etcd asks for one")
+	fs.StringVar(&c.Password, "etcd-password", "", "its password; better given in the environment, where ps does not show it")
+}
+
+// FromEnv sets every flag that was not given on the command line and has its
+// variable in the environment: TULLED_ETCD_ENDPOINTS for --etcd-endpoints. The
+// error joins all faults.
+func FromEnv(fs *pflag.FlagSet) error {
+	var faults []error
+	fs.VisitAll(func(f *pflag.Flag) {
+		name := variable(f.Name)
+		value, ok := os.LookupEnv(name)
+		if !ok || f.Changed {
+			return
+		}
+		if err := fs.Set(f.Name, value); err != nil {
+			faults = append(faults, fmt.Errorf("environment variable %s: %w", name, err))
+		}
+	})
+	return errors.Join(faults...)
+}
+
+// Unknown lists the variables in the environment that begin as ours do and set
+// no flag.
+func Unknown(fs *pflag.FlagSet) []string {
+	known := map[string]bool{}
+	fs.VisitAll(func(f *pflag.Flag) { known[variable(f.Name)] = true })
+	var unknown []string
+	for _, line := range os.Environ() {
+		if name, _, _ := strings.Cut(line, "="); strings.HasPrefix(name, Env) && !known[name] {
+			unknown = append(unknown, name)
+		}
+	}
+	return unknown
+}
+
+func variable(flag string) string {
+	return Env + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}

@@ -1,0 +1,168 @@
+package etcd
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
+	"tulle/subnet"
+)
+
+// held is our lease and how etcd keeps it.
+type held struct {
+	claim func(subnet.Network) (Claim, error)
+	lease subnet.Lease
+	etcd  clientv3.LeaseID // 0: a reservation
+	ttl   time.Duration
+}
+
+// Acquire takes this node's lease, for ttl and then as long as Keep runs. It
+// waits until there is a network to claim a subnet of, and calls claim with
+// it; claim's error ends the wait. It writes nothing where the lease is there
+// from before and is as it should be.
+//
+// The errors are those of claim, ErrTaken, ErrRefused and subnet.ErrFull.
+func (s *Store) Acquire(ctx context.Context, ttl time.Duration, claim func(subnet.Network) (Claim, error)) (subnet.Lease, subnet.Snapshot, error) {
+	h := held{claim: claim, ttl: ttl}
+	v, wrote, err := s.acquire(ctx, &h)
+	if err == nil && wrote {
+		v, err = s.read(ctx)
+	}
+	if err != nil {
+		return subnet.Lease{}, subnet.Snapshot{}, err
+	}
+	s.mu.Lock()
+	s.held = h
+	s.mu.Unlock()
+	return h.lease, v.snapshot(), nil
+}
+
+// acquire takes the lease of h and completes it. The view is from before what
+// it wrote.
+func (s *Store) acquire(ctx context.Context, h *held) (v *view, wrote bool, err error) {
+	var fresh clientv3.LeaseID // granted for a try that lost a race, and good for the next
+	for {
+		if v, err = s.readNetwork(ctx); err != nil {
+			return nil, false, err
+		}
+		c, err := h.claim(v.network)
+		if err != nil {
+			return nil, false, err
+		}
+		chosen, err := choose(v, c)
+		if err != nil {
+			return nil, false, err
+		}
+		h.lease = chosen.lease
+		if h.etcd, err = s.lifetime(ctx, chosen, h.ttl, &fresh); err != nil {
+			return nil, false, err
+		}
+		if chosen.old.Lease == chosen.lease && chosen.old.etcd == h.etcd {
+			return v, false, nil // as it should be
+		}
+		won, err := s.write(ctx, v, chosen, h.etcd)
+		if won {
+			s.log.Info("lease taken", zap.Stringer("subnet", chosen.lease), zap.Bool("reservation", h.etcd == 0))
+		}
+		if err != nil || won {
+			return v, won, err
+		}
+		// Somebody was faster, or changed the network: look again.
+	}
+}
+
+// lifetime is the etcd lease that our key should have: the one it has, if that
+// is alive and of the right length, none if the key is a reservation, or a new
+// one.
+func (s *Store) lifetime(ctx context.Context, c choice, ttl time.Duration, fresh *clientv3.LeaseID) (clientv3.LeaseID, error) {
+	if c.old.created != 0 && c.old.Subnets == c.lease.Subnets {
+		if c.old.etcd == 0 {
+			return 0, nil
+		}
+		var left *clientv3.LeaseTimeToLiveResponse
+		err := s.untilAnswered(ctx, "look at our lease", func(ctx context.Context) (err error) {
+			left, err = s.client.TimeToLive(ctx, c.old.etcd)
+			return err
+		})
+		if err != nil {
+			return 0, err
+		}
+		if left.TTL > 0 && left.GrantedTTL == seconds(ttl) {
+			return c.old.etcd, nil
+		}
+	}
+	if *fresh != 0 {
+		return *fresh, nil
+	}
+	err := s.untilAnswered(ctx, "grant a lease", func(ctx context.Context) error {
+		granted, err := s.client.Grant(ctx, seconds(ttl))
+		if err == nil {
+			*fresh = granted.ID
+		}
+		return err
+	})
+	return *fresh, err
+}
+
+func seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }
+
+// write puts the lease, unless the key or the network has changed since v.
+func (s *Store) write(ctx context.Context, v *view, c choice, id clientv3.LeaseID) (won bool, err error) {
+	key := s.leaseKey(c.lease.Key())
+	modified := int64(0) // a key that is not there
+	do := []clientv3.Op{clientv3.OpPut(key, c.lease.Value(), clientv3.WithLease(id))}
+	unchanged := []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(s.configKey()), "=", v.configRev)}
+	if c.old.created != 0 && c.old.Subnets == c.lease.Subnets {
+		modified = c.old.modified
+	} else if c.old.created != 0 { // ours from a former network, which no longer fits
+		old := s.leaseKey(c.old.Key())
+		do = append(do, clientv3.OpDelete(old))
+		unchanged = append(unchanged, clientv3.Compare(clientv3.ModRevision(old), "=", c.old.modified))
+	}
+	unchanged = append(unchanged, clientv3.Compare(clientv3.ModRevision(key), "=", modified))
+	err = s.untilAnswered(ctx, fmt.Sprintf("write the lease %s", c.lease), func(ctx context.Context) error {
+		answer, err := s.client.Txn(ctx).If(unchanged...).Then(do...).Commit()
+		won = err == nil && answer.Succeeded
+		return err
+	})
+	return won, err
+}
+
+// readNetwork reads until there is a valid network, and says what it waits for.
+func (s *Store) readNetwork(ctx context.Context) (*view, error) {
+	told := ""
+	for {
+		v, err := s.read(ctx)
+		if err != nil || v.noNetwork == nil {
+			return v, err
+		}
+		if told != v.noNetwork.Error() {
+			told = v.noNetwork.Error()
+			s.log.Warn("waiting for a network", zap.Error(v.noNetwork))
+		}
+		if err := s.changed(ctx, s.configKey(), v.rev); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// changed returns when a key has changed after rev, or when it can't be said.
+func (s *Store) changed(ctx context.Context, key string, rev int64) error {
+	watching, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
+	defer cancel()
+	_, ok := <-s.client.Watch(watching, key, clientv3.WithRev(rev+1))
+	if !ok && ctx.Err() == nil {
+		return s.request(ctx, "watch "+key, func(ctx context.Context) error {
+			select { // not to spin where etcd closes every watch
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(tryFirst):
+				return nil
+			}
+		})
+	}
+	return ctx.Err()
+}

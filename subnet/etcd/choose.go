@@ -1,0 +1,101 @@
+package etcd
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"tulle/subnet"
+)
+
+// Claim is what a node wants a lease for.
+type Claim struct {
+	Lease  subnet.Lease    // all but the Subnets
+	Prefer [2]netip.Prefix // what it had before, if it knows
+	Only   bool            // nothing but Prefer will do
+}
+
+// ErrTaken says that another node has what this node claims.
+var ErrTaken = errors.New("taken by another node")
+
+// choice is the lease that a node should hold, and the record that it replaces.
+type choice struct {
+	lease subnet.Lease
+	old   record // its own, or zero
+}
+
+// choose finds a node's lease: its own from before, by name and else by public
+// address; what it remembers to have had; or a free subnet.
+func choose(v *view, c Claim) (choice, error) {
+	lease := c.Lease
+	old, err := own(v, lease)
+	if err != nil {
+		return choice{}, err
+	}
+	if old.created != 0 && fits(v.network, old.Subnets) && (!c.Only || old.Subnets == c.Prefer) {
+		lease.Subnets = old.Subnets
+		return choice{lease, old}, nil
+	}
+	lease.Subnets = c.Prefer
+	if fits(v.network, c.Prefer) {
+		other, taken := overlapping(v.taken(), lease)
+		if !taken {
+			return choice{lease, old}, nil
+		}
+		if c.Only {
+			return choice{}, fmt.Errorf("our subnet is lost to %s: %w", other, ErrTaken)
+		}
+	} else if c.Only {
+		return choice{}, fmt.Errorf("our subnet %s is no longer one of the network's; restart tulled to take another", lease)
+	}
+	if lease.Subnets, err = subnet.Pick(v.network, lease.Node, v.taken()); err != nil {
+		return choice{}, err
+	}
+	return choice{lease, old}, nil
+}
+
+func overlapping(leases []subnet.Lease, l subnet.Lease) (subnet.Lease, bool) {
+	for _, other := range leases {
+		if other.Overlaps(l) {
+			return other, true
+		}
+	}
+	return subnet.Lease{}, false
+}
+
+// own finds the record that is this node's.
+func own(v *view, l subnet.Lease) (record, error) {
+	if r, ok := v.find(func(r record) bool { return r.Node == l.Node }); ok {
+		return r, nil
+	}
+	r, ok := v.find(func(r record) bool { return sharesAddr(r.Lease, l) })
+	if ok && r.Node != "" {
+		a := l.Addrs[subnet.IPv4]
+		if !a.IsValid() {
+			a = l.Addrs[subnet.IPv6]
+		}
+		return record{}, fmt.Errorf("our public address %s is that of the lease %s: %w; choose another address with --public-ip or --iface, "+
+			"or, if this node was called %s before, give --node-name=%s once or delete that lease", a, r.Lease, ErrTaken, r.Node, r.Node)
+	}
+	return r, nil
+}
+
+func sharesAddr(a, b subnet.Lease) bool {
+	for f := range a.Addrs {
+		if a.Addrs[f].IsValid() && a.Addrs[f] == b.Addrs[f] {
+			return true
+		}
+	}
+	return false
+}
+
+// fits reports whether subnets are what the Network hands out: in the same
+// families and inside of it.
+func fits(n subnet.Network, subnets [2]netip.Prefix) bool {
+	for f, p := range n.Pools {
+		if p.IsValid() != subnets[f].IsValid() {
+			return false
+		}
+	}
+	return n.Contains(subnet.Lease{Subnets: subnets})
+}

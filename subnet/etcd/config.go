@@ -1,0 +1,125 @@
+package etcd
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+)
+
+// Config says where etcd is and who we are to it.
+type Config struct {
+	Endpoints []string // URLs: http://, https:// or unix://
+	Prefix    string   // all keys of this network begin with it
+	CAFile    string   // certificates that etcd's must be signed by; empty: the system's
+	CertFile  string   // our certificate, with KeyFile
+	KeyFile   string
+	Username  string
+	Password  string
+}
+
+// Defaults of a Config.
+const (
+	DefaultEndpoint = "http://127.0.0.1:2379"
+	DefaultPrefix   = "/tulle/network"
+)
+
+// Times of the connection. An endpoint that died without a word (no FIN, no
+// RST) is noticed after keepAliveTime + keepAliveTimeout.
+const (
+	dialTimeout      = 5 * time.Second
+	requestTimeout   = 5 * time.Second
+	keepAliveTime    = 10 * time.Second // etcd's server refuses more than one in 5 s
+	keepAliveTimeout = 5 * time.Second
+)
+
+// Check returns all that is wrong with the Config, with the names of the flags.
+func (c Config) Check() error {
+	_, err := c.client()
+	return err
+}
+
+func (c Config) client() (clientv3.Config, error) {
+	var faults []error
+	secure := false
+	if len(c.Endpoints) == 0 {
+		faults = append(faults, errors.New("--etcd-endpoints: none given"))
+	}
+	for _, e := range c.Endpoints {
+		u, err := url.Parse(e)
+		switch {
+		case err != nil:
+			faults = append(faults, fmt.Errorf("--etcd-endpoints: %w", err))
+		case u.Scheme == "https" || u.Scheme == "unixs":
+			secure = true
+		case u.Scheme != "http" && u.Scheme != "unix":
+			faults = append(faults, fmt.Errorf("--etcd-endpoints: %q is not a URL such as https://192.0.2.1:2379", e))
+		}
+	}
+	if !strings.HasPrefix(c.Prefix, "/") || strings.HasSuffix(c.Prefix, "/") {
+		faults = append(faults, fmt.Errorf("--etcd-prefix: %q must begin with a slash and not end with one", c.Prefix))
+	}
+	if (c.Username == "") != (c.Password == "") {
+		faults = append(faults, errors.New("--etcd-username and --etcd-password must be given together"))
+	}
+	tlsConfig, err := c.tls()
+	if err != nil {
+		faults = append(faults, err)
+	}
+	if tlsConfig != nil && !secure && len(faults) == 0 {
+		faults = append(faults, errors.New("--etcd-endpoints: certificates are given but no endpoint begins with https://"))
+	}
+	if secure && tlsConfig == nil {
+		tlsConfig = &tls.Config{MinVersion: tls.VersionTLS12} // the system's certificates
+	}
+	return clientv3.Config{
+		Endpoints:            c.Endpoints,
+		TLS:                  tlsConfig,
+		Username:             c.Username,
+		Password:             c.Password,
+		DialTimeout:          dialTimeout,
+		DialKeepAliveTime:    keepAliveTime,
+		DialKeepAliveTimeout: keepAliveTimeout,
+		PermitWithoutStream:  true,
+		Logger:               zap.NewNop(), // it repeats itself while etcd is away; we tell once
+	}, errors.Join(faults...)
+}
+
+// tls is nil where no file is given. A CA alone is enough.
+func (c Config) tls() (*tls.Config, error) {
+	if c.CAFile == "" && c.CertFile == "" && c.KeyFile == "" {
+		return nil, nil
+	}
+	var faults []error
+	config := &tls.Config{MinVersion: tls.VersionTLS12}
+	if c.CAFile != "" {
+		pem, err := os.ReadFile(c.CAFile)
+		config.RootCAs = x509.NewCertPool()
+		if err != nil {
+			faults = append(faults, fmt.Errorf("--etcd-cafile: %w", err))
+		} else if !config.RootCAs.AppendCertsFromPEM(pem) {
+			faults = append(faults, fmt.Errorf("--etcd-cafile: %s has no certificate in PEM form", c.CAFile))
+		}
+	}
+	switch {
+	case (c.CertFile == "") != (c.KeyFile == ""):
+		faults = append(faults, errors.New("--etcd-certfile and --etcd-keyfile must be given together"))
+	case c.CertFile != "":
+		if _, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile); err != nil {
+			faults = append(faults, fmt.Errorf("--etcd-certfile, --etcd-keyfile: %w", err))
+		}
+		// Read again at each handshake, so that a renewed certificate is used.
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			cert, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
+			return &cert, err
+		}
+	}
+	return config, errors.Join(faults...)
+}

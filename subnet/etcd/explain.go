@@ -1,0 +1,116 @@
+package etcd
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"go.uber.org/zap"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// ErrRefused says that etcd answers and does not let us: trying again does not
+// help before somebody changes a password, a right or a certificate.
+var ErrRefused = errors.New("refused")
+
+// errNoAnswer says that etcd can't be reached, or has no leader.
+var errNoAnswer = errors.New("no answer")
+
+// explain puts etcd's errors into the operator's words.
+func explain(err error) error {
+	var known rpctypes.EtcdError
+	code := status.Code(err)
+	if errors.As(err, &known) {
+		code = known.Code()
+	}
+	switch {
+	case errors.Is(err, rpctypes.ErrAuthFailed):
+		return fmt.Errorf("%w: wrong user name or password", ErrRefused)
+	case errors.Is(err, rpctypes.ErrUserEmpty):
+		return fmt.Errorf("%w: it wants a user name and a password; give --etcd-username and --etcd-password", ErrRefused)
+	case code == codes.PermissionDenied:
+		return fmt.Errorf("%w: the user has no right to these keys; see Documentation/configuration.md", ErrRefused)
+	}
+	if errors.Is(err, context.DeadlineExceeded) || code == codes.DeadlineExceeded || code == codes.Unavailable {
+		return fmt.Errorf("%w: %w", errNoAnswer, err)
+	}
+	return err
+}
+
+// Between tries while etcd is away.
+const (
+	tryFirst = 100 * time.Millisecond
+	tryMost  = 5 * time.Second
+)
+
+// untilAnswered makes a request again and again while etcd is away. It says so
+// when that begins and when it ends, and nothing in between.
+func (s *Store) untilAnswered(ctx context.Context, what string, do func(context.Context) error) error {
+	began := time.Now()
+	for wait := tryFirst; ; wait = min(2*wait, tryMost) {
+		err := s.request(ctx, what, do)
+		if !errors.Is(err, errNoAnswer) {
+			if wait > tryFirst {
+				s.log.Info("etcd answers again", zap.Duration("after", time.Since(began).Round(time.Millisecond)))
+			}
+			return err
+		}
+		if wait == tryFirst {
+			if cause := s.cause(ctx); cause != nil {
+				err = fmt.Errorf("%s: %w: %w", what, errNoAnswer, cause)
+			}
+			s.log.Warn("etcd does not answer; trying until it does", zap.Error(err))
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+	}
+}
+
+// cause finds out why no endpoint answers, by connecting to each as the client
+// does. The client itself only says that time is up.
+func (s *Store) cause(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	var errs []error
+	for _, e := range s.config.Endpoints {
+		if err := s.connect(ctx, e); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", e, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Store) connect(ctx context.Context, endpoint string) error {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return err
+	}
+	network, addr := "tcp", u.Host
+	if strings.HasPrefix(u.Scheme, "unix") {
+		network, addr = "unix", u.Path
+	}
+	var conn net.Conn
+	if strings.HasSuffix(u.Scheme, "s") {
+		cc, err := s.config.client()
+		if err != nil {
+			return err
+		}
+		conn, err = (&tls.Dialer{Config: cc.TLS}).DialContext(ctx, network, addr)
+		if err != nil {
+			return err
+		}
+	} else if conn, err = (&net.Dialer{}).DialContext(ctx, network, addr); err != nil {
+		return err
+	}
+	return conn.Close()
+}

@@ -1,0 +1,38 @@
+package etcd
+
+import (
+	"context"
+
+	"go.uber.org/zap"
+	"google.golang.org/grpc/connectivity"
+)
+
+// Health tells up whether there is a connection to etcd, at once and whenever
+// that changes, until ctx ends. It asks etcd nothing: it follows the
+// connection, which keepalives show to be alive.
+func (s *Store) Health(ctx context.Context, up func(bool)) error {
+	conn := s.client.ActiveConnection()
+	was := true // so that a connection which is down from the start is told
+	for {
+		state := conn.GetState()
+		switch state {
+		case connectivity.Ready:
+			if !was {
+				s.log.Info("connected to etcd again", zap.Strings("endpoints", s.config.Endpoints))
+			}
+			was = true
+			up(true)
+		case connectivity.TransientFailure:
+			if was {
+				s.log.Warn("no connection to etcd; pods go on as before", zap.Strings("endpoints", s.config.Endpoints))
+			}
+			was = false
+			up(false)
+		case connectivity.Idle:
+			conn.Connect()
+		}
+		if !conn.WaitForStateChange(ctx, state) {
+			return ctx.Err()
+		}
+	}
+}

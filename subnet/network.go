@@ -1,0 +1,177 @@
+package subnet
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// Network is the operator's configuration as read from etcd: complete, with all
+// defaults set, and valid. Networks compare with ==.
+type Network struct {
+	Pools   [2]Pool // by Family; at least one is valid
+	Backend Backend
+}
+
+// Backend names the way in which pod packets travel between nodes, and its
+// options. Options that a Type does not know are zero.
+type Backend struct {
+	Type string // "vxlan"
+
+	VNI           int  // VXLAN network identifier, 1 to 16777215
+	Port          int  // UDP port, 1 to 65535
+	MTU           int  // of packets between nodes, or 0: the underlay's
+	GBP           bool // VXLAN group based policy extension
+	Learning      bool // let the device learn VTEPs from what it receives
+	DirectRouting bool // plain routes to nodes on the same link
+}
+
+// VXLAN is the only Backend.Type of this version.
+const VXLAN = "vxlan"
+
+// Defaults of the vxlan backend. The port is the Linux kernel's, not the 4789
+// that IANA gave later, because that is what existing clusters use.
+const (
+	DefaultVNI  = 1
+	DefaultPort = 8472
+)
+
+// Contains reports whether every subnet of the lease belongs to this Network:
+// inside the pool's prefix and not larger than half of it. A lease made under
+// an earlier SubnetLen may have another length and is still good.
+func (n Network) Contains(l Lease) bool {
+	some := false
+	for f, s := range l.Subnets {
+		if !s.IsValid() {
+			continue
+		}
+		p := n.Pools[f]
+		if !p.IsValid() || s != s.Masked() || s.Bits() <= p.Prefix.Bits() || !p.Prefix.Contains(s.Addr()) {
+			return false
+		}
+		some = true
+	}
+	return some
+}
+
+// poolFields are the names of one family's fields in the configuration.
+type poolFields struct{ prefix, length, min, max string }
+
+var poolNames = [2]poolFields{
+	{"Network", "SubnetLen", "SubnetMin", "SubnetMax"},
+	{"IPv6Network", "IPv6SubnetLen", "IPv6SubnetMin", "IPv6SubnetMax"},
+}
+
+// ParseNetwork reads the JSON form of a Network. Keys are matched without regard
+// to case and unknown keys are ignored. The error joins all faults, each one
+// beginning with the name of its field.
+func ParseNetwork(text []byte) (Network, error) {
+	top, err := parseFields(text, "")
+	if err != nil {
+		return Network{}, err
+	}
+	var n Network
+	enabled := [2]bool{field(top, "EnableIPv4", true), field(top, "EnableIPv6", false)}
+	for i, names := range poolNames {
+		p := Pool{
+			Prefix: field(top, names.prefix, netip.Prefix{}),
+			Len:    field(top, names.length, 0),
+			Min:    netip.PrefixFrom(field(top, names.min, netip.Addr{}), 0),
+			Max:    netip.PrefixFrom(field(top, names.max, netip.Addr{}), 0),
+		}
+		f := Family(i)
+		switch {
+		case !enabled[i]:
+			continue
+		case top.faulty(names.prefix), top.faulty(names.length):
+			continue // told already
+		case !p.Prefix.IsValid():
+			top.fault(names.prefix, "is missing; give the %s prefix to share out among the nodes", f)
+			continue
+		case FamilyOf(p.Prefix.Addr()) != f || p.Prefix.Addr().Is4In6():
+			top.fault(names.prefix, "%s is not an %s prefix", p.Prefix, f)
+			continue
+		}
+		if err := p.check(names); err != nil {
+			top.faults = append(top.faults, err)
+		}
+		n.Pools[i] = p
+	}
+	if !enabled[IPv4] && !enabled[IPv6] {
+		top.fault("EnableIPv4", "is false and EnableIPv6 is not true: no family is left")
+	}
+	n.Backend = parseBackend(top)
+	if len(top.faults) > 0 {
+		return Network{}, errors.Join(top.faults...)
+	}
+	return n, nil
+}
+
+func parseBackend(top *fields) Backend {
+	raw := field(top, "Backend", json.RawMessage("{}"))
+	opts, err := parseFields(raw, "Backend.")
+	if err != nil {
+		top.faults = append(top.faults, err)
+		return Backend{}
+	}
+	b := Backend{
+		Type:          strings.ToLower(field(opts, "Type", VXLAN)),
+		VNI:           field(opts, "VNI", DefaultVNI),
+		Port:          field(opts, "Port", DefaultPort),
+		MTU:           field(opts, "MTU", 0),
+		GBP:           field(opts, "GBP", false),
+		Learning:      field(opts, "Learning", false),
+		DirectRouting: field(opts, "DirectRouting", false),
+	}
+	if b.Port == 0 {
+		b.Port = DefaultPort
+	}
+	if b.Type != VXLAN {
+		opts.fault("Type", "%q is not a backend of tulle; use %q", b.Type, VXLAN)
+	}
+	if b.VNI < 1 || b.VNI > 1<<24-1 {
+		opts.fault("VNI", "%d is not a VXLAN network identifier: 1 to %d", b.VNI, 1<<24-1)
+	}
+	if b.Port < 0 || b.Port > 65535 {
+		opts.fault("Port", "%d is not a UDP port: 1 to 65535, or 0 for %d", b.Port, DefaultPort)
+	}
+	if b.MTU != 0 && (b.MTU < 576 || b.MTU > 65485) {
+		opts.fault("MTU", "%d is out of range: 576 to 65485, or 0 for that of the underlay", b.MTU)
+	}
+	top.faults = append(top.faults, opts.faults...)
+	return b
+}
+
+// JSON is the canonical text of the Network, as `tullectl network set` stores
+// it: defaults that depend on others are written out, so that a reader sees
+// what is in force. ParseNetwork(n.JSON()) is n.
+func (n Network) JSON() []byte {
+	var b bytes.Buffer
+	put := func(key string, value any) {
+		text, err := json.Marshal(value)
+		if err != nil {
+			panic(err) // only strings, numbers, booleans and Backend come here
+		}
+		if b.Len() > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, "%q:%s", key, text)
+	}
+	put("EnableIPv4", n.Pools[IPv4].IsValid())
+	put("EnableIPv6", n.Pools[IPv6].IsValid())
+	for i, p := range n.Pools {
+		if !p.IsValid() {
+			continue
+		}
+		put(poolNames[i].prefix, p.Prefix.String())
+		put(poolNames[i].length, p.Len)
+		put(poolNames[i].min, p.Min.Addr().String())
+		put(poolNames[i].max, p.Max.Addr().String())
+	}
+	put("Backend", n.Backend)
+	return slices.Concat([]byte("{"), b.Bytes(), []byte("}"))
+}

@@ -1,0 +1,70 @@
+package subnet
+
+import (
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"net/netip"
+)
+
+// ErrFull says that a pool has no free subnet left.
+var ErrFull = errors.New("no free subnet")
+
+// Pick chooses a subnet in each family of the Network that overlaps none of the
+// leases. The search starts at a place derived from the node's name, so that
+// nodes that start together seldom want the same subnet and a node that lost
+// everything is likely to get its old one back.
+func Pick(n Network, node string, leases []Lease) ([2]netip.Prefix, error) {
+	var picked [2]netip.Prefix
+	for f, p := range n.Pools {
+		if !p.IsValid() {
+			continue
+		}
+		taken := map[netip.Prefix]bool{}
+		var odd []netip.Prefix // leased with another length
+		for _, l := range leases {
+			switch s := l.Subnets[f]; {
+			case !s.IsValid():
+			case s.Bits() == p.Len:
+				taken[s] = true
+			default:
+				odd = append(odd, s)
+			}
+		}
+		s, ok := p.free(node, func(s netip.Prefix) bool {
+			if taken[s] {
+				return false
+			}
+			for _, o := range odd {
+				if o.Overlaps(s) {
+					return false
+				}
+			}
+			return true
+		})
+		if !ok {
+			return picked, fmt.Errorf("%w in %s: all %d subnets of length %d from %s to %s are leased; "+
+				"release leases of nodes that are gone or configure a larger %s",
+				ErrFull, p.Prefix, p.Size(), p.Len, p.Min, p.Max, poolNames[f].prefix)
+		}
+		picked[f] = s
+	}
+	return picked, nil
+}
+
+func (p Pool) free(node string, ok func(netip.Prefix) bool) (netip.Prefix, bool) {
+	h := fnv.New64a()
+	h.Write([]byte(node))
+	size := p.Size()
+	start := h.Sum64() % size
+	for i := range size {
+		at := start + i
+		if at >= size || at < start { // wrapped around
+			at -= size
+		}
+		if s := p.At(at); ok(s) {
+			return s, true
+		}
+	}
+	return netip.Prefix{}, false
+}
