@@ -9,29 +9,19 @@ type Backend interface {
 	Data(node string) [2]string
 	// MTU is the largest packet that pods may send over the underlay.
 	MTU(Underlay) int
-	// Desired is the kernel state that carries packets to the peers. A peer
-	// whose lease makes no sense is left out and named in the error, which
-	// joins a *PeerError for each; the State is complete for all others.
-	Desired(Input) (State, error)
+	// Node is the rows that the node needs whoever its peers are.
+	Node(Input) State
+	// Peer is the rows that lead to one peer. The error says why its lease makes
+	// no sense, looked at alone.
+	Peer(Input, subnet.Lease) ([]Entry, error)
 }
 
-// Input is all that a State is computed from.
+// Input is what a State is computed from, together with the peers' leases.
 type Input struct {
 	Network  subnet.Network
 	Underlay Underlay
 	Self     subnet.Lease
-	Peers    []subnet.Lease // in order of creation
-	Owner    string         // whose the devices are; see Link.Owner
-	Nexthops bool           // the kernel has nexthop objects
-	Masq     bool           // masquerade what leaves the cluster
+	Owner    string // whose the devices are; see Link.Owner
+	Nexthops bool   // the kernel has nexthop objects
+	Masq     bool   // masquerade what leaves the cluster
 }
-
-// PeerError says why a peer's lease was left out.
-type PeerError struct {
-	Lease subnet.Lease
-	Err   error
-}
-
-func (e *PeerError) Error() string { return "peer " + e.Lease.String() + ": " + e.Err.Error() }
-
-func (e *PeerError) Unwrap() error { return e.Err }

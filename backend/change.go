@@ -34,19 +34,33 @@ func (c Change) String() string {
 // no gap: rows are added after what they depend on, and all that is added is
 // there before the first row is deleted. Diff(want, want) is empty.
 func Diff(want, have State) []Change {
-	var set, remove []Change
+	var changes []Change
 	for key, w := range want {
 		if h := have[key]; h != w {
-			set = append(set, Change{Have: h, Want: w})
+			changes = append(changes, Change{Have: h, Want: w})
 		}
 	}
 	for key, h := range have {
 		if _, ok := want[key]; !ok {
-			remove = append(remove, Change{Have: h})
+			changes = append(changes, Change{Have: h})
 		}
 	}
-	byKey := func(a, b Change) int { return a.Key().compare(b.Key()) }
-	slices.SortFunc(set, byKey)
-	slices.SortFunc(remove, func(a, b Change) int { return byKey(b, a) })
-	return append(set, remove...)
+	sortChanges(changes)
+	return changes
+}
+
+// sortChanges puts what is added or set first, in the order of application, and
+// then what is deleted, in the opposite order.
+func sortChanges(changes []Change) {
+	slices.SortFunc(changes, func(a, b Change) int {
+		switch {
+		case a.Want != nil && b.Want != nil:
+			return a.Key().compare(b.Key())
+		case a.Want == nil && b.Want == nil:
+			return b.Key().compare(a.Key())
+		case a.Want == nil:
+			return 1
+		}
+		return -1
+	})
 }

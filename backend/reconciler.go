@@ -2,7 +2,9 @@ package backend
 
 import (
 	"context"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 )
@@ -38,10 +40,10 @@ type Pass struct {
 
 // Why a pass is made.
 const (
-	WhySet   = "wanted state changed"
-	WhyWake  = "kernel changed"
-	WhyTimer = "periodic look"
-	WhyRetry = "retry after error"
+	WhyUpdate = "wanted state changed"
+	WhyWake   = "kernel changed"
+	WhyTimer  = "periodic look"
+	WhyRetry  = "retry after error"
 )
 
 // Times of the Reconciler: how long it gathers wakes, how often it looks
@@ -63,34 +65,58 @@ const (
 type Reconciler struct {
 	kernel Kernel
 	report func(Pass)
-	set    chan struct{} // size one; Set sends, Run receives
+	update chan struct{} // size one; Update sends, Run receives
 	wake   chan struct{} // size one; Wake sends, Run receives
 
-	kernelMu sync.Mutex // held while the kernel is asked or changed
+	mu sync.Mutex // guards all following fields, and the kernel
 
-	mu   sync.Mutex // guards all following fields
-	want State      // nil before the first Set
+	want    State
+	started bool           // there was an Update
+	pending map[Key]Change // of want, not yet applied
 }
 
-// NewReconciler returns a Reconciler that tells report about every pass. The
-// kernel is not touched before Run and the first Set.
+// NewReconciler returns a Reconciler that wants nothing yet and tells report
+// about every pass. The kernel is not touched before Run and the first Update.
 func NewReconciler(k Kernel, report func(Pass)) *Reconciler {
 	return &Reconciler{
-		kernel: k,
-		report: report,
-		set:    make(chan struct{}, 1),
-		wake:   make(chan struct{}, 1),
+		kernel:  k,
+		report:  report,
+		update:  make(chan struct{}, 1),
+		wake:    make(chan struct{}, 1),
+		want:    State{},
+		pending: map[Key]Change{},
 	}
 }
 
-// Set replaces the wanted state; the caller must not change it afterwards. It
-// returns at once, and may be called again with an equal state at no cost to
-// the kernel.
-func (r *Reconciler) Set(want State) {
+// Update lets f change the wanted State; f returns what it changed, as
+// Plan.Follow does, and must not keep the State. Update may wait for a pass
+// that is under way, and returns before the kernel has what is wanted.
+func (r *Reconciler) Update(f func(want State) []Change) {
 	r.mu.Lock()
-	r.want = want
+	for _, c := range f(r.want) {
+		key := c.Key()
+		if former, ok := r.pending[key]; ok {
+			c.Have = former.Have
+		}
+		if c.Have == c.Want {
+			delete(r.pending, key)
+		} else {
+			r.pending[key] = c
+		}
+	}
+	r.started = true
 	r.mu.Unlock()
-	signal(r.set)
+	signal(r.update)
+}
+
+// Set replaces the wanted State by another.
+func (r *Reconciler) Set(want State) {
+	r.Update(func(now State) []Change {
+		changes := Diff(want, now)
+		clear(now)
+		maps.Copy(now, want)
+		return changes
+	})
 }
 
 // Wake asks for a full pass soon. It never blocks; many wakes may lead to one
@@ -104,24 +130,17 @@ func signal(c chan struct{}) {
 	}
 }
 
-// Look returns what is wanted and what the kernel holds now.
+// Look returns a copy of what is wanted, and what the kernel holds now.
 func (r *Reconciler) Look(ctx context.Context) (want, have State, err error) {
-	want = r.wanted()
-	r.kernelMu.Lock()
-	defer r.kernelMu.Unlock()
-	have, err = r.kernel.Dump(ctx, want)
-	return want, have, err
-}
-
-func (r *Reconciler) wanted() State {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.want
+	have, err = r.kernel.Dump(ctx, r.want)
+	return maps.Clone(r.want), have, err
 }
 
 // Run makes passes until ctx ends, and returns its error.
 func (r *Reconciler) Run(ctx context.Context) error {
-	var held State // what the kernel holds, if the last pass was clean; else nil
+	clean := false // the last pass was
 	retry := retryFirst
 	timer := time.NewTimer(period)
 	defer timer.Stop()
@@ -131,71 +150,75 @@ func (r *Reconciler) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-r.set:
-			p.Why = WhySet
+		case <-r.update:
+			p.Why = WhyUpdate
 		case <-r.wake:
 			p.Why = WhyWake
 			if err := sleep(ctx, gather); err != nil {
 				return err
 			}
-			clear1(r.wake)
+			forget(r.wake)
 		case <-timer.C:
 		}
-		want := r.wanted()
-		if want == nil {
+		p.Full = !clean || p.Why != WhyUpdate
+		if !r.pass(ctx, &p) {
 			continue
 		}
-		start := time.Now()
-		if p.Full = p.Why != WhySet || held == nil; p.Full {
-			p.Changes, p.Err = r.full(ctx, want)
-		} else {
-			p.Changes, p.Err = r.apply(ctx, want, held)
-		}
-		p.Took = time.Since(start)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if p.Err != nil {
-			held, why = nil, WhyRetry
+		if clean = p.Err == nil; clean {
+			why, retry = WhyTimer, retryFirst
+			timer.Reset(period + rand.N(period/4))
+		} else {
+			why = WhyRetry
 			timer.Reset(retry)
 			retry = min(2*retry, retryMost)
-		} else {
-			held, why = want, WhyTimer
-			timer.Reset(period + rand.N(period/4))
-			retry = retryFirst
 		}
 		r.report(p)
 	}
 }
 
+// pass makes one pass and reports whether there was anything to want.
+func (r *Reconciler) pass(ctx context.Context, p *Pass) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.started {
+		return false
+	}
+	start := time.Now()
+	if p.Full {
+		p.Changes, p.Err = r.full(ctx)
+	} else {
+		p.Changes = slices.Collect(maps.Values(r.pending))
+		sortChanges(p.Changes)
+		p.Err = r.kernel.Apply(ctx, p.Changes)
+	}
+	clear(r.pending)
+	p.Took = time.Since(start)
+	return true
+}
+
 // full dumps, diffs and applies. A link that changed may have taken rows with
 // it, so then it looks again.
-func (r *Reconciler) full(ctx context.Context, want State) ([]Change, error) {
+func (r *Reconciler) full(ctx context.Context) ([]Change, error) {
 	var all []Change
 	for {
-		r.kernelMu.Lock()
-		have, err := r.kernel.Dump(ctx, want)
-		r.kernelMu.Unlock()
+		have, err := r.kernel.Dump(ctx, r.want)
 		if err != nil {
 			return all, err
 		}
-		changes, err := r.apply(ctx, want, have)
+		changes := Diff(r.want, have)
+		if len(changes) == 0 {
+			return all, nil
+		}
+		err = r.kernel.Apply(ctx, changes)
 		again := err == nil && len(all) == 0 && changesLink(changes)
 		all = append(all, changes...)
 		if !again {
 			return all, err
 		}
 	}
-}
-
-func (r *Reconciler) apply(ctx context.Context, want, have State) ([]Change, error) {
-	changes := Diff(want, have)
-	if len(changes) == 0 {
-		return nil, nil
-	}
-	r.kernelMu.Lock()
-	defer r.kernelMu.Unlock()
-	return changes, r.kernel.Apply(ctx, changes)
 }
 
 func changesLink(changes []Change) bool {
@@ -207,7 +230,8 @@ func changesLink(changes []Change) bool {
 	return false
 }
 
-func clear1(c chan struct{}) {
+// forget takes back a signal that was sent and not received.
+func forget(c chan struct{}) {
 	select {
 	case <-c:
 	default:

@@ -27,6 +27,7 @@ type daemon struct {
 	ready     bool
 	connected bool  // to etcd
 	node      *node // nil until the lease is held
+	plan      *backend.Plan
 	rec       *backend.Reconciler
 	snapshot  subnet.Snapshot
 	leftOut   map[string]string // by lease key: why the peer is left out
@@ -42,7 +43,7 @@ func newDaemon(c config, log *zap.Logger) *daemon {
 	return &daemon{
 		config: c, log: log, born: time.Now(), metrics: newMetrics(),
 		badKeys:  trouble{log: log, begin: "a key among the leases is none and is left out", end: "a key that was no lease is gone or right now", field: "key"},
-		badPeers: trouble{log: log, begin: "a peer's lease makes no sense and is left out", end: "a peer's lease that was left out is gone or right now", field: "subnet"},
+		badPeers: trouble{log: log, begin: "a peer's lease makes no sense and is left out", end: "a peer's lease that was left out is gone or right now", field: "key"},
 		badNet:   trouble{log: log, begin: "the network configuration is not followed", end: "the network configuration is ours again", field: "key"},
 		badPass:  trouble{log: log, begin: "the kernel is not as wanted; trying again", end: "the kernel is as wanted again", field: "tables"},
 		badFile:  trouble{log: log, begin: "the subnet file can't be written; new pods do not start; trying again", end: "the subnet file is written", field: "file"},
@@ -72,7 +73,7 @@ func (d *daemon) etcdUp(up bool) {
 func (d *daemon) started(n *node, rec *backend.Reconciler) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.node, d.rec = n, rec
+	d.node, d.plan, d.rec = n, n.plan(), rec
 }
 
 // follow makes a snapshot's leases the wanted state. Where our own lease is not
@@ -83,23 +84,18 @@ func (d *daemon) follow(s subnet.Snapshot) {
 	defer d.mu.Unlock()
 	d.badKeys.set(s.Faults)
 	d.badNet.set(d.networkFault(s))
-	self, ok := s.ByKey(d.node.self.Key())
-	if !ok || self != d.node.self {
+	if self, _ := s.Leases.Get(d.node.self.Key()); self.Lease != d.node.self {
 		return
 	}
-	peers := make([]subnet.Lease, 0, len(s.Leases))
-	for _, l := range s.Leases {
-		if l != self {
-			peers = append(peers, l)
-		}
-	}
-	want, err := d.node.desired(peers)
-	faults := peerFaults(err)
-	d.badPeers.set(faults)
-	d.leftOut = texts(faults)
+	d.rec.Update(func(want backend.State) []backend.Change {
+		changes := d.plan.Follow(want, s.Leases)
+		d.metrics.wanted(changes)
+		return changes
+	})
 	d.snapshot = s
-	d.metrics.snapshot(s, len(peers), len(faults), want)
-	d.rec.Set(want)
+	d.leftOut = texts(d.plan.Faults())
+	d.badPeers.set(d.plan.Faults())
+	d.metrics.snapshot(s, len(d.leftOut))
 }
 
 // networkFault says why the network configuration of a snapshot is not followed.
@@ -111,21 +107,6 @@ func (d *daemon) networkFault(s subnet.Snapshot) map[string]error {
 		return map[string]error{"config": errors.New("it was changed; restart tulled to follow it")}
 	}
 	return nil
-}
-
-// peerFaults takes apart the error of Desired, by the key of each peer's lease.
-func peerFaults(err error) map[string]error {
-	faults := map[string]error{}
-	var list interface{ Unwrap() []error }
-	if errors.As(err, &list) {
-		for _, e := range list.Unwrap() {
-			var peer *backend.PeerError
-			if errors.As(e, &peer) {
-				faults[peer.Lease.Key()] = peer.Err
-			}
-		}
-	}
-	return faults
 }
 
 // passed hears of every pass of the reconciler. The first clean one makes the

@@ -54,17 +54,23 @@ func (m *metrics) up(up bool) {
 	}
 }
 
-func (m *metrics) snapshot(s subnet.Snapshot, peers, leftOut int, want backend.State) {
+func (m *metrics) snapshot(s subnet.Snapshot, leftOut int) {
 	m.revision.Set(float64(s.Rev))
-	m.peers.WithLabelValues("good").Set(float64(peers - leftOut))
+	m.peers.WithLabelValues("good").Set(float64(s.Leases.Len() - 1 - leftOut)) // one is our own
 	m.peers.WithLabelValues("left out").Set(float64(leftOut))
 	m.badKeys.Set(float64(len(s.Faults)))
-	var counts [len(backend.Kinds)]int
-	for key := range want {
-		counts[key.Kind]++
-	}
-	for kind, n := range counts {
-		m.rows.WithLabelValues(backend.Kind(kind).String()).Set(float64(n))
+}
+
+// wanted counts rows that came to be wanted or are no longer.
+func (m *metrics) wanted(changes []backend.Change) {
+	for _, c := range changes {
+		gauge := m.rows.WithLabelValues(c.Key().Kind.String())
+		switch {
+		case c.Have == nil:
+			gauge.Inc()
+		case c.Want == nil:
+			gauge.Dec()
+		}
 	}
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"maps"
 	"net"
 	"net/netip"
 	"net/url"
@@ -144,20 +143,13 @@ func endpointAddr(endpoint string) (netip.Addr, bool) {
 	return a, a.IsValid() && !a.IsLoopback()
 }
 
-// input is what the wanted state is computed from.
-func (n *node) input(peers []subnet.Lease) backend.Input {
-	return backend.Input{
-		Network: n.network, Underlay: n.underlay, Self: n.self, Peers: peers,
+// plan begins the wanted state with what the node needs without peers.
+func (n *node) plan() *backend.Plan {
+	in := backend.Input{
+		Network: n.network, Underlay: n.underlay, Self: n.self,
 		Owner: n.owner(), Nexthops: n.kernel.Nexthops(), Masq: n.config.Masq,
 	}
-}
-
-// desired is the whole wanted state. The error names the peers left out.
-func (n *node) desired(peers []subnet.Lease) (backend.State, error) {
-	in := n.input(peers)
-	s, err := n.backend.Desired(in)
-	maps.Copy(s, firewall.Desired(in))
-	return s, err
+	return backend.NewPlan(n.backend, in, firewall.Desired(in))
 }
 
 // file is what other programs of this host need to know.

@@ -19,6 +19,10 @@ func (d *daemon) state(ctx context.Context) status.Node {
 		Etcd:  status.Etcd{Endpoints: d.config.Etcd.Endpoints, Prefix: d.config.Etcd.Prefix, Connected: d.connected, Revision: snapshot.Rev},
 		Peers: []status.Peer{}, BadKeys: texts(snapshot.Faults), LastPass: d.lastPass,
 	}
+	rows := map[string][]backend.Entry{} // by lease key
+	for r := range snapshot.Leases.All() {
+		rows[r.Key()] = d.plan.Rows(r.Key())
+	}
 	d.mu.Unlock()
 	if n == nil {
 		return s
@@ -36,38 +40,22 @@ func (d *daemon) state(ctx context.Context) status.Node {
 		}
 	}
 	s.Want, s.Have = lines(want), lines(have)
-	for _, l := range snapshot.Leases {
-		if l == n.self {
+	for r := range snapshot.Leases.All() {
+		if r.Lease == n.self {
 			continue
 		}
-		p := status.Peer{Lease: statusLease(l), LeftOut: leftOut[l.Key()]}
+		p := status.Peer{Lease: statusLease(r.Lease), LeftOut: leftOut[r.Key()]}
 		if p.LeftOut == "" && err == nil {
-			p.Missing = n.missing(l, have)
+			for _, row := range rows[r.Key()] {
+				if have[row.Key()] != row {
+					p.Missing = append(p.Missing, row.String())
+				}
+			}
 			p.Programmed = len(p.Missing) == 0
 		}
 		s.Peers = append(s.Peers, p)
 	}
 	return s
-}
-
-// missing lists the rows of one peer that the kernel does not have.
-func (n *node) missing(l subnet.Lease, have backend.State) []string {
-	// A peer's own rows are those that are there with it and not without it.
-	alone, err := n.backend.Desired(n.input(nil))
-	if err != nil {
-		return []string{err.Error()}
-	}
-	with, err := n.backend.Desired(n.input([]subnet.Lease{l}))
-	if err != nil {
-		return []string{err.Error()}
-	}
-	var missing []string
-	for _, e := range with.Sorted() {
-		if key := e.Key(); alone[key] == nil && have[key] != e {
-			missing = append(missing, e.String())
-		}
-	}
-	return missing
 }
 
 func statusLease(l subnet.Lease) status.Lease {

@@ -111,13 +111,13 @@ func (p *Pool) check(names poolFields) error {
 	return errors.Join(faults...)
 }
 
-func split(a netip.Addr) (hi, lo uint64) {
+func halves(a netip.Addr) (hi, lo uint64) {
 	b := a.As16()
 	return binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])
 }
 
 func plus(a netip.Addr, hi, lo uint64) netip.Addr {
-	ahi, alo := split(a)
+	ahi, alo := halves(a)
 	lo, carry := bits.Add64(alo, lo, 0)
 	hi, _ = bits.Add64(ahi, hi, carry)
 	var b [16]byte
@@ -130,8 +130,8 @@ func plus(a netip.Addr, hi, lo uint64) netip.Addr {
 }
 
 func minus(a, b netip.Addr) (hi, lo uint64) {
-	ahi, alo := split(a)
-	bhi, blo := split(b)
+	ahi, alo := halves(a)
+	bhi, blo := halves(b)
 	lo, borrow := bits.Sub64(alo, blo, 0)
 	hi, _ = bits.Sub64(ahi, bhi, borrow)
 	return hi, lo

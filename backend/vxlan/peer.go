@@ -11,35 +11,13 @@ import (
 
 // peer is a lease that makes sense.
 type peer struct {
-	lease subnet.Lease
-	addr  netip.Addr     // underlay address of its VTEP
-	mac   [2]backend.MAC // of its VXLAN device, by Family of the subnet
+	addr netip.Addr     // underlay address of its VTEP
+	mac  [2]backend.MAC // of its VXLAN device, by Family of the subnet
 }
 
-// peers tells the leases that make sense from those that do not. Where two
-// contradict each other, the earlier one counts: whoever comes later must not
-// be able to take a subnet, an address or a MAC away.
-func (v VXLAN) peers(in backend.Input) ([]peer, []error) {
-	good := make([]peer, 0, len(in.Peers))
-	seen := newSeen(v, in)
-	var faults []error
-	for _, l := range in.Peers {
-		p, err := v.peer(in, l)
-		if err == nil {
-			err = seen.add(p)
-		}
-		if err != nil {
-			faults = append(faults, &backend.PeerError{Lease: l, Err: err})
-			continue
-		}
-		good = append(good, p)
-	}
-	return good, faults
-}
-
-// peer checks a lease on its own.
+// peer reads a lease and checks it, looked at alone.
 func (v VXLAN) peer(in backend.Input, l subnet.Lease) (peer, error) {
-	p := peer{lease: l, addr: l.Addrs[subnet.FamilyOf(in.Underlay.Addr())]}
+	p := peer{addr: l.Addrs[subnet.FamilyOf(in.Underlay.Addr())]}
 	if l.Type != subnet.VXLAN {
 		return p, fmt.Errorf("its backend is %q, ours is %q", l.Type, subnet.VXLAN)
 	}
@@ -63,6 +41,9 @@ func (v VXLAN) peer(in backend.Input, l subnet.Lease) (peer, error) {
 		if t.VNI != v.network.Backend.VNI {
 			return p, fmt.Errorf("its VNI is %d, ours is %d", t.VNI, v.network.Backend.VNI)
 		}
+		if t.MAC == v.mac(in.Self.Node) {
+			return p, fmt.Errorf("its VtepMAC %s is our own", t.MAC)
+		}
 		p.mac[f] = t.MAC
 	}
 	return p, nil
@@ -80,81 +61,4 @@ func (v VXLAN) checkAddr(in backend.Input, a netip.Addr) error {
 		return fmt.Errorf("its public address %s is one of the pods' network", a)
 	}
 	return nil
-}
-
-// seen is what is taken by us and by the peers so far.
-type seen struct {
-	subnets map[netip.Prefix]subnet.Lease
-	lengths [129]bool // prefix lengths in subnets
-	addrs   map[netip.Addr]subnet.Lease
-	macs    map[backend.MAC]subnet.Lease
-}
-
-func newSeen(v VXLAN, in backend.Input) *seen {
-	s := &seen{
-		subnets: make(map[netip.Prefix]subnet.Lease, len(in.Peers)+1),
-		addrs:   make(map[netip.Addr]subnet.Lease, len(in.Peers)),
-		macs:    make(map[backend.MAC]subnet.Lease, len(in.Peers)+1),
-	}
-	for _, own := range in.Self.Subnets {
-		s.take(own, in.Self)
-	}
-	s.macs[v.mac(in.Self.Node)] = in.Self
-	return s
-}
-
-func (s *seen) add(p peer) error {
-	for _, sub := range p.lease.Subnets {
-		if other, ok := s.overlap(sub); ok {
-			return fmt.Errorf("its subnet overlaps %s", other)
-		}
-	}
-	if other, ok := s.addrs[p.addr]; ok {
-		return fmt.Errorf("its public address %s is that of %s", p.addr, other)
-	}
-	for f := range p.mac {
-		if other, ok := s.macs[p.mac[f]]; ok {
-			return fmt.Errorf("its VtepMAC %s is that of %s", p.mac[f], other)
-		}
-	}
-	for f, sub := range p.lease.Subnets {
-		if sub.IsValid() {
-			s.take(sub, p.lease)
-			s.macs[p.mac[f]] = p.lease
-		}
-	}
-	s.addrs[p.addr] = p.lease
-	return nil
-}
-
-func (s *seen) take(sub netip.Prefix, l subnet.Lease) {
-	if sub.IsValid() {
-		s.subnets[sub] = l
-		s.lengths[sub.Bits()] = true
-	}
-}
-
-// overlap finds a taken subnet that contains sub or is contained in it. Subnets
-// have few different lengths, nearly always one, so this is a look-up or two.
-func (s *seen) overlap(sub netip.Prefix) (subnet.Lease, bool) {
-	if !sub.IsValid() {
-		return subnet.Lease{}, false
-	}
-	for n, used := range s.lengths {
-		if !used || n > sub.Addr().BitLen() {
-			continue
-		}
-		if n > sub.Bits() {
-			for other, l := range s.subnets {
-				if other.Overlaps(sub) {
-					return l, true
-				}
-			}
-			return subnet.Lease{}, false
-		}
-		if l, ok := s.subnets[netip.PrefixFrom(sub.Addr(), n).Masked()]; ok {
-			return l, true
-		}
-	}
-	return subnet.Lease{}, false
 }

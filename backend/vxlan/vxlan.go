@@ -9,7 +9,6 @@
 package vxlan
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 
@@ -58,8 +57,8 @@ func (v VXLAN) Data(node string) [2]string {
 	return data
 }
 
-// Desired implements backend.Backend.
-func (v VXLAN) Desired(in backend.Input) (backend.State, error) {
+// Node implements backend.Backend.
+func (v VXLAN) Node(in backend.Input) backend.State {
 	dev := v.Device()
 	b := v.network.Backend
 	s := backend.NewState(backend.Link{
@@ -73,41 +72,38 @@ func (v VXLAN) Desired(in backend.Input) (backend.State, error) {
 			s.Add(backend.Addr{Dev: dev, Prefix: netip.PrefixFrom(gw, gw.BitLen())})
 		}
 	}
-	peers, faults := v.peers(in)
-	for _, p := range peers {
-		v.reach(s, in, p)
-	}
-	return s, errors.Join(faults...)
+	return s
 }
 
-// reach adds the rows that lead to one peer.
-func (v VXLAN) reach(s backend.State, in backend.Input, p peer) {
-	for f, dst := range p.lease.Subnets {
+// Peer implements backend.Backend.
+func (v VXLAN) Peer(in backend.Input, l subnet.Lease) ([]backend.Entry, error) {
+	p, err := v.peer(in, l)
+	if err != nil {
+		return nil, err
+	}
+	rows := make([]backend.Entry, 0, 4)
+	for f, dst := range l.Subnets {
 		if !dst.IsValid() {
 			continue
 		}
-		if v.network.Backend.DirectRouting && p.addr.Is4() == (subnet.Family(f) == subnet.IPv4) && in.Underlay.OnLink(p.addr) {
-			route(s, in, dst, backend.Nexthop{Via: p.addr, Dev: in.Underlay.Dev})
+		if v.network.Backend.DirectRouting && subnet.FamilyOf(p.addr) == subnet.Family(f) && in.Underlay.OnLink(p.addr) {
+			rows = append(rows, route(in, dst, backend.Nexthop{Via: p.addr, Dev: in.Underlay.Dev})...)
 			continue
 		}
 		dev, gw := v.Device(), subnet.Gateway(dst)
-		s.Add(
-			backend.FDB{Dev: dev, MAC: p.mac[f], Dst: p.addr},
-			backend.Neigh{Dev: dev, IP: gw, MAC: p.mac[f]},
-		)
-		route(s, in, dst, backend.Nexthop{Via: gw, Dev: dev, Onlink: true})
+		rows = append(rows, backend.FDB{Dev: dev, MAC: p.mac[f], Dst: p.addr}, backend.Neigh{Dev: dev, IP: gw, MAC: p.mac[f]})
+		rows = append(rows, route(in, dst, backend.Nexthop{Via: gw, Dev: dev, Onlink: true})...)
 	}
+	return rows, nil
 }
 
 // route leads to dst by way of nh: through a nexthop object if there can be
 // one. Routes that name their gateway themselves cost the kernel time that grows
 // with the square of their number, because each new one is compared with all.
-func route(s backend.State, in backend.Input, dst netip.Prefix, nh backend.Nexthop) {
-	nh.ID = nexthopID(nh.Via)
-	taken := s[nh.Key()]
-	if !in.Nexthops || taken != nil && taken != nh {
-		s.Add(backend.Route{Dst: dst, Via: nh.Via, Dev: nh.Dev, Onlink: nh.Onlink})
-		return
+func route(in backend.Input, dst netip.Prefix, nh backend.Nexthop) []backend.Entry {
+	if !in.Nexthops {
+		return []backend.Entry{backend.Route{Dst: dst, Via: nh.Via, Dev: nh.Dev, Onlink: nh.Onlink}}
 	}
-	s.Add(nh, backend.Route{Dst: dst, Nexthop: nh.ID})
+	nh.ID = nexthopID(nh.Via)
+	return []backend.Entry{nh, backend.Route{Dst: dst, Nexthop: nh.ID}}
 }

@@ -60,7 +60,7 @@ func (s *Store) acquire(ctx context.Context, h *held) (v *view, wrote bool, err 
 		if h.etcd, err = s.lifetime(ctx, chosen, h.ttl, &fresh); err != nil {
 			return nil, false, err
 		}
-		if chosen.old.Lease == chosen.lease && chosen.old.etcd == h.etcd {
+		if chosen.old.Lease == chosen.lease && clientv3.LeaseID(chosen.old.ID) == h.etcd {
 			return v, false, nil // as it should be
 		}
 		won, err := s.write(ctx, v, chosen, h.etcd)
@@ -78,20 +78,20 @@ func (s *Store) acquire(ctx context.Context, h *held) (v *view, wrote bool, err 
 // is alive and of the right length, none if the key is a reservation, or a new
 // one.
 func (s *Store) lifetime(ctx context.Context, c choice, ttl time.Duration, fresh *clientv3.LeaseID) (clientv3.LeaseID, error) {
-	if c.old.created != 0 && c.old.Subnets == c.lease.Subnets {
-		if c.old.etcd == 0 {
+	if c.old.Created != 0 && c.old.Subnets == c.lease.Subnets {
+		if c.old.ID == 0 {
 			return 0, nil
 		}
 		var left *clientv3.LeaseTimeToLiveResponse
 		err := s.untilAnswered(ctx, "look at our lease", func(ctx context.Context) (err error) {
-			left, err = s.client.TimeToLive(ctx, c.old.etcd)
+			left, err = s.client.TimeToLive(ctx, clientv3.LeaseID(c.old.ID))
 			return err
 		})
 		if err != nil {
 			return 0, err
 		}
 		if left.TTL > 0 && left.GrantedTTL == seconds(ttl) {
-			return c.old.etcd, nil
+			return clientv3.LeaseID(c.old.ID), nil
 		}
 	}
 	if *fresh != 0 {
@@ -115,12 +115,12 @@ func (s *Store) write(ctx context.Context, v *view, c choice, id clientv3.LeaseI
 	modified := int64(0) // a key that is not there
 	do := []clientv3.Op{clientv3.OpPut(key, c.lease.Value(), clientv3.WithLease(id))}
 	unchanged := []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(s.configKey()), "=", v.configRev)}
-	if c.old.created != 0 && c.old.Subnets == c.lease.Subnets {
-		modified = c.old.modified
-	} else if c.old.created != 0 { // ours from a former network, which no longer fits
+	if c.old.Created != 0 && c.old.Subnets == c.lease.Subnets {
+		modified = c.old.Modified
+	} else if c.old.Created != 0 { // ours from a former network, which no longer fits
 		old := s.leaseKey(c.old.Key())
 		do = append(do, clientv3.OpDelete(old))
-		unchanged = append(unchanged, clientv3.Compare(clientv3.ModRevision(old), "=", c.old.modified))
+		unchanged = append(unchanged, clientv3.Compare(clientv3.ModRevision(old), "=", c.old.Modified))
 	}
 	unchanged = append(unchanged, clientv3.Compare(clientv3.ModRevision(key), "=", modified))
 	err = s.untilAnswered(ctx, fmt.Sprintf("write the lease %s", c.lease), func(ctx context.Context) error {

@@ -21,7 +21,7 @@ var ErrTaken = errors.New("taken by another node")
 // choice is the lease that a node should hold, and the record that it replaces.
 type choice struct {
 	lease subnet.Lease
-	old   record // its own, or zero
+	old   subnet.Record // its own, or zero
 }
 
 // choose finds a node's lease: its own from before, by name and else by public
@@ -32,7 +32,7 @@ func choose(v *view, c Claim) (choice, error) {
 	if err != nil {
 		return choice{}, err
 	}
-	if old.created != 0 && fits(v.network, old.Subnets) && (!c.Only || old.Subnets == c.Prefer) {
+	if old.Created != 0 && fits(v.network, old.Subnets) && (!c.Only || old.Subnets == c.Prefer) {
 		lease.Subnets = old.Subnets
 		return choice{lease, old}, nil
 	}
@@ -64,17 +64,17 @@ func overlapping(leases []subnet.Lease, l subnet.Lease) (subnet.Lease, bool) {
 }
 
 // own finds the record that is this node's.
-func own(v *view, l subnet.Lease) (record, error) {
-	if r, ok := v.find(func(r record) bool { return r.Node == l.Node }); ok {
+func own(v *view, l subnet.Lease) (subnet.Record, error) {
+	if r, ok := v.find(func(r subnet.Lease) bool { return r.Node == l.Node }); ok {
 		return r, nil
 	}
-	r, ok := v.find(func(r record) bool { return sharesAddr(r.Lease, l) })
+	r, ok := v.find(func(r subnet.Lease) bool { return sharesAddr(r, l) })
 	if ok && r.Node != "" {
 		a := l.Addrs[subnet.IPv4]
 		if !a.IsValid() {
 			a = l.Addrs[subnet.IPv6]
 		}
-		return record{}, fmt.Errorf("our public address %s is that of the lease %s: %w; choose another address with --public-ip or --iface, "+
+		return subnet.Record{}, fmt.Errorf("our public address %s is that of the lease %s: %w; choose another address with --public-ip or --iface, "+
 			"or, if this node was called %s before, give --node-name=%s once or delete that lease", a, r.Lease, ErrTaken, r.Node, r.Node)
 	}
 	return r, nil

@@ -83,12 +83,10 @@ func (s *Store) waitLost(ctx context.Context, alive <-chan *clientv3.LeaseKeepAl
 // not there, and returns ErrTaken if another node has overwritten it.
 func (s *Store) checkOwn(v *view) error {
 	h := s.holding()
-	r, ok := v.records[h.lease.Key()]
+	r, ok := v.leases.Get(h.lease.Key())
 	switch {
 	case h.claim == nil || ok && r.Lease == h.lease:
-	case ok && r.Node != h.lease.Node && r.modified > 0:
-		return takenBy(h.lease, r.Lease)
-	case ok && !sharesAddr(r.Lease, h.lease):
+	case ok && (r.Node != h.lease.Node || !sharesAddr(r.Lease, h.lease)):
 		return takenBy(h.lease, r.Lease)
 	default:
 		select {

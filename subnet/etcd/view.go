@@ -1,12 +1,10 @@
 package etcd
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"strings"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -21,16 +19,8 @@ type view struct {
 	configRev int64 // of the last change of the configuration; 0 while there is none
 	network   subnet.Network
 	noNetwork error
-	records   map[string]record // by key below the subnets directory
-	faults    map[string]error  // likewise
-}
-
-// record is a lease and how etcd keeps it.
-type record struct {
-	subnet.Lease
-	created  int64
-	modified int64
-	etcd     clientv3.LeaseID // 0: a reservation, which does not run out
+	leases    subnet.Leases
+	faults    map[string]error // by key; replaced and never changed, as snapshots share it
 }
 
 // read reads everything in one request, however many leases there are.
@@ -46,7 +36,7 @@ func (s *Store) read(ctx context.Context) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &view{rev: answer.Header.Revision, records: map[string]record{}, faults: map[string]error{}}
+	v := &view{rev: answer.Header.Revision}
 	s.put(v, nil) // no configuration, unless there is one
 	for _, r := range answer.Responses {
 		for _, kv := range r.GetResponseRange().Kvs {
@@ -75,14 +65,29 @@ func (s *Store) put(v *view, kv *mvccpb.KeyValue) {
 	if !ok {
 		return // not ours
 	}
-	delete(v.records, key)
-	delete(v.faults, key)
 	lease, err := subnet.ParseLease(key, kv.Value)
+	v.setFault(key, err)
 	if err != nil {
-		v.faults[key] = err
+		v.leases = v.leases.Without(key)
 		return
 	}
-	v.records[key] = record{lease, kv.CreateRevision, kv.ModRevision, clientv3.LeaseID(kv.Lease)}
+	v.leases = v.leases.With(subnet.Record{Lease: lease, Created: kv.CreateRevision, Modified: kv.ModRevision, ID: kv.Lease})
+}
+
+// setFault notes why a key is no lease, or with nil that it is one or is gone.
+func (v *view) setFault(key string, err error) {
+	if _, was := v.faults[key]; err == nil && !was {
+		return
+	}
+	faults := maps.Clone(v.faults)
+	delete(faults, key)
+	if err != nil {
+		if faults == nil {
+			faults = map[string]error{}
+		}
+		faults[key] = err
+	}
+	v.faults = faults
 }
 
 // apply notes what an event says.
@@ -95,8 +100,8 @@ func (s *Store) apply(v *view, e *clientv3.Event) {
 		s.put(v, nil)
 	}
 	if key, ok := strings.CutPrefix(string(e.Kv.Key), s.subnetsDir()); ok {
-		delete(v.records, key)
-		delete(v.faults, key)
+		v.leases = v.leases.Without(key)
+		v.setFault(key, nil)
 	}
 }
 
@@ -105,28 +110,16 @@ var ErrNoNetwork = errors.New("no network")
 
 // snapshot is the view as others may keep it.
 func (v *view) snapshot() subnet.Snapshot {
-	return subnet.Snapshot{
-		Rev: v.rev, Network: v.network, NetworkErr: v.noNetwork,
-		Leases: v.leases(), Faults: maps.Clone(v.faults),
-	}
-}
-
-// leases is all of them in order of creation.
-func (v *view) leases() []subnet.Lease {
-	sorted := slices.SortedFunc(maps.Values(v.records), func(a, b record) int {
-		return cmp.Or(cmp.Compare(a.created, b.created), strings.Compare(a.Key(), b.Key()))
-	})
-	leases := make([]subnet.Lease, len(sorted))
-	for i, r := range sorted {
-		leases[i] = r.Lease
-	}
-	return leases
+	return subnet.Snapshot{Rev: v.rev, Network: v.network, NetworkErr: v.noNetwork, Leases: v.leases, Faults: v.faults}
 }
 
 // taken is all leases, and the keys that have the form of a lease and a value
 // that makes no sense: their subnets are not free either.
 func (v *view) taken() []subnet.Lease {
-	leases := v.leases()
+	leases := make([]subnet.Lease, 0, v.leases.Len()+len(v.faults))
+	for r := range v.leases.All() {
+		leases = append(leases, r.Lease)
+	}
 	for key := range v.faults {
 		if subnets, err := subnet.ParseKey(key); err == nil {
 			leases = append(leases, subnet.Lease{Subnets: subnets})
@@ -135,13 +128,12 @@ func (v *view) taken() []subnet.Lease {
 	return leases
 }
 
-// find returns the earliest record for which ok holds.
-func (v *view) find(ok func(record) bool) (record, bool) {
-	var found record
-	for _, r := range v.records {
-		if ok(r) && (found.created == 0 || r.created < found.created) {
-			found = r
+// find returns the oldest lease for which ok holds.
+func (v *view) find(ok func(subnet.Lease) bool) (found subnet.Record, some bool) {
+	for r := range v.leases.All() {
+		if ok(r.Lease) && (!some || subnet.Older(r, found) < 0) {
+			found, some = r, true
 		}
 	}
-	return found, found.created != 0
+	return found, some
 }

@@ -1,0 +1,52 @@
+package lab
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// fragments counts what a place did with IPv4 packets that were too large.
+type fragments struct{ made, joined, refused int }
+
+func (f fragments) String() string {
+	return fmt.Sprintf("%d fragments made, %d received, %d packets refused as too large", f.made, f.joined, f.refused)
+}
+
+// fragments reads the counters of the place's network.
+func (p *Place) fragments() (fragments, error) {
+	var f fragments
+	err := p.Net(func() error {
+		text, err := os.ReadFile("/proc/thread-self/net/snmp")
+		if err != nil {
+			return err
+		}
+		f, err = parseFragments(string(text))
+		return err
+	})
+	return f, err
+}
+
+// parseFragments reads the lines "Ip:" of proc_net_snmp: names, then values.
+func parseFragments(text string) (fragments, error) {
+	var names []string
+	for line := range strings.Lines(text) {
+		fields := strings.Fields(line)
+		switch {
+		case len(fields) == 0 || fields[0] != "Ip:":
+			continue
+		case names == nil:
+			names = fields
+			continue
+		}
+		values := map[string]int{}
+		for i, name := range names[1:] {
+			if i+1 < len(fields) {
+				values[name], _ = strconv.Atoi(fields[i+1])
+			}
+		}
+		return fragments{values["FragCreates"], values["ReasmReqds"], values["FragFails"]}, nil
+	}
+	return fragments{}, fmt.Errorf("no IP counters in %q", text)
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/signal"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"tulle/internal/lab"
+)
+
+const labName = "lab" // of lab up and what follows it
+
+// exitError ends tullectl with a status. Without an error inside there is
+// nothing to print.
+type exitError struct {
+	status int
+	err    error
+}
+
+func (e exitError) Error() string {
+	if e.err == nil {
+		return ""
+	}
+	return e.err.Error()
+}
+
+func (e exitError) Unwrap() error { return e.err }
+
+// ExitCode is the status for main to exit with.
+func (e exitError) ExitCode() int { return e.status }
+
+// interrupted is the status of a program that Ctrl-C ended.
+const interrupted = 130
+
+func labCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "lab",
+		Short: "Hosts, etcd and pods in namespaces of this machine, to prove tulle or to play with it",
+		Long: `A lab is a number of hosts in namespaces of the kernel: an underlay with a real etcd,
+nodes with a real tulled and pods attached by the real plugin, and a host outside.
+Nothing of this machine's network is touched. Needs root.`,
+		Example: `  tullectl lab run                          bring a lab up, prove it, take it down
+  tullectl lab up --nodes 4                 bring a lab up to play in it
+  tullectl lab exec node1 -- ip route
+  tullectl lab down`,
+		Args: knownLabCommand,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	c.SuggestionsMinimumDistance = 2
+	c.AddCommand(labRunCommand(), labUpCommand(), labProveCommand(), labStatusCommand(), labExecCommand(), labDownCommand(), labListCommand())
+	c.AddCommand(labInitCommand(), labEtcdCommand(), labServeCommand(), labGetCommand())
+	return c
+}
+
+func knownLabCommand(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	text := fmt.Sprintf("%q is no command of %s", args[0], c.CommandPath())
+	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+		text += "; did you mean " + strings.Join(near, " or ") + "?"
+	}
+	return usageError{errors.New(text)}
+}
+
+// labFlags are what up and run take alike.
+func labFlags(c *cobra.Command, o *lab.Options) {
+	c.Flags().IntVar(&o.Nodes, "nodes", 3, "hosts that run tulled")
+	c.Flags().IntVar(&o.Pods, "pods", 2, "pods on each node")
+	c.Flags().StringVar(&o.Bin, "bin", "", "folder with tulled, tulle and tullectl (default: that of this program)")
+}
+
+// untilSignal calls f with a context that ends with Ctrl-C, or with the terminal.
+func untilSignal(ctx context.Context, f func(context.Context) error) error {
+	ctx, stop := signal.NotifyContext(ctx, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+	defer stop()
+	err := f(ctx)
+	switch {
+	case err == nil || ctx.Err() == nil:
+		return err
+	case err == context.Cause(ctx):
+		err = errors.New("interrupted; nothing is left of the lab")
+	}
+	return exitError{interrupted, err}
+}
+
+// steps prints each step with the time since the first.
+func steps(w io.Writer) func(string) {
+	start := time.Now()
+	return func(step string) {
+		fmt.Fprintf(w, "%5.1fs  %s\n", time.Since(start).Seconds(), step)
+	}
+}

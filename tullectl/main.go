@@ -1,0 +1,72 @@
+// Command tullectl is the operator's command line of tulle.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"tulle/internal/version"
+)
+
+// Exit codes, documented in Documentation/running.md. A command run by `lab
+// exec` gives its own, and one that Ctrl-C ended gives 130.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// usageError is a mistake in the call.
+type usageError struct{ error }
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	os.Exit(code(root().ExecuteContext(ctx)))
+}
+
+// code tells the error, if there is one, and returns the exit code for it.
+func code(err error) int {
+	var exit exitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &exit):
+		if text := exit.Error(); text != "" {
+			fmt.Fprintln(os.Stderr, "tullectl: "+text)
+		}
+		return exit.status
+	case errors.Is(err, context.Canceled):
+		return interrupted
+	}
+	fmt.Fprintln(os.Stderr, "tullectl: "+err.Error())
+	if errors.As(err, &usageError{}) {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+func root() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "tullectl",
+		Short: "look at tulle and configure it",
+		Long: `tullectl configures the network that all hosts share, tells how this host's
+tulled is, and runs whole labs of hosts on this machine.`,
+		Example: `  tullectl network set --network 10.244.0.0/16
+  tullectl status
+  tullectl lab run`,
+		Version:       version.String(),
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w; see %s --help", err, c.CommandPath())}
+	})
+	cmd.AddCommand(networkCommand(), statusCommand(), labCommand())
+	return cmd
+}

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"tulle/internal/flags"
+	"tulle/internal/status"
+)
+
+func statusCommand() *cobra.Command {
+	var asJSON, rows bool
+	var addr string
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "tell how this host's tulled is: its lease, its peers, the kernel's tables",
+		Example: `  tullectl status
+  tullectl status --rows
+  tullectl status --json | jq .lease`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := flags.FromEnv(cmd.Flags()); err != nil {
+				return usageError{err}
+			}
+			n, err := ask(cmd.Context(), addr)
+			if err != nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			if asJSON {
+				e := json.NewEncoder(out)
+				e.SetIndent("", "  ")
+				return errors.Join(e.Encode(n), health(n))
+			}
+			err = n.Write(out)
+			if rows {
+				fmt.Fprintln(out)
+				err = errors.Join(err, n.WriteRows(out))
+			}
+			return errors.Join(err, health(n))
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "tell all of it as JSON")
+	cmd.Flags().BoolVar(&rows, "rows", false, "show the kernel's rows as well: + is wanted and missing, - is there and not wanted")
+	cmd.Flags().StringVar(&addr, "status-addr", flags.StatusAddr, "`address` that tulled answers on")
+	return cmd
+}
+
+// ask asks tulled for its state.
+func ask(ctx context.Context, addr string) (status.Node, error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/state?format=json", nil)
+	if err != nil {
+		return status.Node{}, usageError{fmt.Errorf("--status-addr: %w", err)}
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return status.Node{}, fmt.Errorf("tulled does not run on this host, or not with --status-addr=%s; start it with `systemctl start tulled`", addr)
+	}
+	if err != nil {
+		return status.Node{}, fmt.Errorf("ask tulled: %w", err)
+	}
+	defer resp.Body.Close()
+	var n status.Node
+	if err := json.NewDecoder(resp.Body).Decode(&n); err != nil {
+		return status.Node{}, fmt.Errorf("what answers on %s is not tulled: %w", addr, err)
+	}
+	return n, nil
+}
+
+// health makes the exit code say whether all is well.
+func health(n status.Node) error {
+	switch {
+	case !n.Ready:
+		return exitError{status: exitFailed, err: fmt.Errorf("not ready: %s", n.Phase)}
+	case n.KernelErr != "" || len(n.Difference) > 0:
+		return exitError{status: exitFailed, err: fmt.Errorf("the kernel is not as wanted; see tullectl status --rows")}
+	}
+	return nil
+}
