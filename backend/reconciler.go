@@ -123,6 +123,27 @@ func (r *Reconciler) Set(want State) {
 // pass.
 func (r *Reconciler) Wake() { signal(r.wake) }
 
+// Heard tells that a row was set, or is gone. It leads to a full pass if that is
+// not as wanted.
+func (r *Reconciler) Heard(row Entry, gone bool) {
+	r.mu.Lock()
+	alarming := Alarming(r.want, row, gone)
+	r.mu.Unlock()
+	if alarming {
+		r.Wake()
+	}
+}
+
+// Alarming reports whether a change is not as wanted: a wanted row is gone, or a
+// row was set that is not wanted so.
+func Alarming(want State, row Entry, gone bool) bool {
+	wanted := want[row.Key()]
+	if gone {
+		return wanted != nil
+	}
+	return wanted != row
+}
+
 func signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:

@@ -46,7 +46,7 @@ func run(ctx context.Context, c config, log *zap.Logger) error {
 		g.Go(func() error { return n.store.Keep(ctx) })
 		g.Go(func() error { return n.store.Watch(ctx, d.follow) })
 		g.Go(func() error { return n.store.Health(ctx, d.etcdUp) })
-		g.Go(func() error { return n.kernel.Watch(ctx, rec.Wake) })
+		g.Go(func() error { return n.kernel.Watch(ctx, rec) })
 		return rec.Run(ctx)
 	})
 

@@ -32,32 +32,41 @@ func addrMessage(e backend.Entry, do action, index func(string) (int, error)) (*
 	return req, nil
 }
 
-// dumpAddrs adds the addresses of our devices, without the link-local ones that
-// the kernel gives to every device.
+// dumpAddrs adds the addresses of our devices.
 func dumpAddrs(c *conn, have backend.State, index map[int]string) error {
 	var rows []backend.Entry
 	err := c.dump(unix.RTM_GETADDR, nl.NewIfAddrmsg(unix.AF_UNSPEC), func() { rows = rows[:0] }, func(m syscall.NetlinkMessage) error {
-		if len(m.Data) < unix.SizeofIfAddrmsg {
-			return unix.EBADMSG
+		e, err := parseAddr(m.Data, index)
+		if e != nil {
+			rows = append(rows, e)
 		}
-		row := nl.DeserializeIfAddrmsg(m.Data)
-		dev, ours := index[int(row.Index)]
-		if !ours {
-			return nil
-		}
-		attrs, err := parseAttributes(m.Data[unix.SizeofIfAddrmsg:])
-		if err != nil {
-			return err
-		}
-		addr := attrs.addr(unix.IFA_LOCAL)
-		if !addr.IsValid() {
-			addr = attrs.addr(unix.IFA_ADDRESS) // IPv6 addresses without a peer
-		}
-		if addr.IsValid() && !(addr.Is6() && addr.IsLinkLocalUnicast()) {
-			rows = append(rows, backend.Addr{Dev: dev, Prefix: netip.PrefixFrom(addr, int(row.Prefixlen))})
-		}
-		return nil
+		return err
 	})
 	have.Add(rows...)
 	return err
+}
+
+// parseAddr reads an address of a device of ours. It is nil if it is another's,
+// or one of the link-local ones that the kernel gives to every device.
+func parseAddr(data []byte, index map[int]string) (backend.Entry, error) {
+	if len(data) < unix.SizeofIfAddrmsg {
+		return nil, unix.EBADMSG
+	}
+	row := nl.DeserializeIfAddrmsg(data)
+	dev, ours := index[int(row.Index)]
+	if !ours {
+		return nil, nil
+	}
+	attrs, err := parseAttributes(data[unix.SizeofIfAddrmsg:])
+	if err != nil {
+		return nil, err
+	}
+	addr := attrs.addr(unix.IFA_LOCAL)
+	if !addr.IsValid() {
+		addr = attrs.addr(unix.IFA_ADDRESS) // IPv6 addresses without a peer
+	}
+	if !addr.IsValid() || addr.Is6() && addr.IsLinkLocalUnicast() {
+		return nil, nil
+	}
+	return backend.Addr{Dev: dev, Prefix: netip.PrefixFrom(addr, int(row.Prefixlen))}, nil
 }

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"errors"
 	"net/netip"
 	"syscall"
 	"unsafe"
@@ -55,34 +56,16 @@ func ndRequest(do action, header netlink.Ndmsg, dst netip.Addr, mac backend.MAC)
 }
 
 func dumpNeighs(c *conn, have backend.State, index map[int]string) error {
-	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-		err := dumpNd(c, have, index, family, func(dev string, state uint16, dst netip.Addr, mac backend.MAC) backend.Entry {
-			if state&netlink.NUD_PERMANENT == 0 || !dst.IsValid() {
-				return nil
-			}
-			return backend.Neigh{Dev: dev, IP: dst, MAC: mac}
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return errors.Join(dumpNd(c, have, index, unix.AF_INET), dumpNd(c, have, index, unix.AF_INET6))
 }
 
 func dumpFDB(c *conn, have backend.State, index map[int]string) error {
-	return dumpNd(c, have, index, unix.AF_BRIDGE, func(dev string, state uint16, dst netip.Addr, mac backend.MAC) backend.Entry {
-		if state&netlink.NUD_PERMANENT == 0 {
-			return nil
-		}
-		return backend.FDB{Dev: dev, MAC: mac, Dst: dst}
-	})
+	return dumpNd(c, have, index, unix.AF_BRIDGE)
 }
 
-// dumpNd adds the rows of our devices for which entry is not nil.
-func dumpNd(c *conn, have backend.State, index map[int]string, family uint8,
-	entry func(dev string, state uint16, dst netip.Addr, mac backend.MAC) backend.Entry,
-) error {
-	for i, dev := range index {
+// dumpNd adds the permanent rows of our devices.
+func dumpNd(c *conn, have backend.State, index map[int]string, family uint8) error {
+	for i := range index {
 		// With an index the kernel leaves out the rows of all other devices. How
 		// to give it differs: in the header for the FDB, as an attribute else.
 		header := netlink.Ndmsg{Family: family}
@@ -94,22 +77,12 @@ func dumpNd(c *conn, have backend.State, index map[int]string, family uint8,
 		}
 		var rows []backend.Entry
 		err := c.dump(unix.RTM_GETNEIGH, &header, func() { rows = rows[:0] }, func(m syscall.NetlinkMessage) error {
-			const size = int(unsafe.Sizeof(netlink.Ndmsg{}))
-			if len(m.Data) < size {
-				return unix.EBADMSG
-			}
-			row := (*netlink.Ndmsg)(unsafe.Pointer(&m.Data[0]))
-			if int(row.Index) != i || row.Family != family {
-				return nil // a kernel that does not filter
-			}
-			attrs, err := parseAttributes(m.Data[size:])
-			if err != nil || len(attrs[netlink.NDA_LLADDR]) != len(backend.MAC{}) {
-				return err
-			}
-			if e := entry(dev, row.State, attrs.addr(netlink.NDA_DST), backend.MAC(attrs[netlink.NDA_LLADDR])); e != nil {
+			// A kernel that does not filter tells of other devices as well.
+			e, permanent, err := parseNd(m.Data, index)
+			if permanent && ifindex(m.Data) == i {
 				rows = append(rows, e)
 			}
-			return nil
+			return err
 		}, filter...)
 		if err != nil {
 			return err
@@ -117,4 +90,35 @@ func dumpNd(c *conn, have backend.State, index map[int]string, family uint8,
 		have.Add(rows...)
 	}
 	return nil
+}
+
+// parseNd reads a row of a device of ours; e is nil if it is another's. Only
+// permanent rows are as we want them, and only those does a dump tell.
+func parseNd(data []byte, index map[int]string) (e backend.Entry, permanent bool, err error) {
+	const size = int(unsafe.Sizeof(netlink.Ndmsg{}))
+	if len(data) < size {
+		return nil, false, unix.EBADMSG
+	}
+	row := (*netlink.Ndmsg)(unsafe.Pointer(&data[0]))
+	dev := index[int(row.Index)]
+	if dev == "" {
+		return nil, false, nil
+	}
+	attrs, err := parseAttributes(data[size:])
+	if err != nil {
+		return nil, false, err
+	}
+	var mac backend.MAC // not known to a row that failed
+	copy(mac[:], attrs[netlink.NDA_LLADDR])
+	dst := attrs.addr(netlink.NDA_DST)
+	permanent = row.State&netlink.NUD_PERMANENT != 0
+	switch {
+	case row.Family == unix.AF_BRIDGE:
+		return backend.FDB{Dev: dev, MAC: mac, Dst: dst}, permanent, nil
+	case !dst.IsValid():
+		return nil, false, nil
+	case !permanent:
+		mac = backend.MAC{} // unlike any that is wanted
+	}
+	return backend.Neigh{Dev: dev, IP: dst, MAC: mac}, permanent, nil
 }

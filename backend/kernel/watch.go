@@ -19,10 +19,18 @@ var groups = []uint{
 	unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_NEXTHOP,
 }
 
-// Watch calls wake when somebody else changes, or may have changed, what is
-// ours, until ctx ends; it returns the error of ctx then. Changes that went
-// through Apply are not told, but for those of links.
-func (k *Kernel) Watch(ctx context.Context, wake func()) error {
+// Listener hears of changes in the kernel.
+type Listener interface {
+	// Heard tells that a row of a device of ours was set, or is gone. It may
+	// have been our own doing.
+	Heard(row backend.Entry, gone bool)
+	// Wake tells that rows of ours were, or may have been, changed by others.
+	Wake()
+}
+
+// Watch tells l about changes in the kernel until ctx ends, and returns the
+// error of ctx then.
+func (k *Kernel) Watch(ctx context.Context, l Listener) error {
 	sock, err := nl.Subscribe(unix.NETLINK_ROUTE, groups...)
 	if err != nil {
 		return fmt.Errorf("subscribe to kernel changes: %w", err)
@@ -44,7 +52,7 @@ func (k *Kernel) Watch(ctx context.Context, wake func()) error {
 		case closed.Load():
 			return ctx.Err()
 		case errors.Is(err, unix.ENOBUFS): // told more than we could hear
-			wake()
+			l.Wake()
 			continue
 		case errors.Is(err, unix.EINTR):
 			continue
@@ -54,9 +62,10 @@ func (k *Kernel) Watch(ctx context.Context, wake func()) error {
 			continue
 		}
 		for _, m := range msgs {
-			if m.Header.Pid != k.conn.port && k.concerns(m) {
-				wake()
-				break
+			// The kernel tells who made a change of a link or a route, but not
+			// of an FDB row nor of all others.
+			if m.Header.Pid != k.conn.port {
+				k.tell(l, m)
 			}
 		}
 	}
@@ -90,36 +99,53 @@ func (k *Kernel) watch(want backend.State, ours map[int]string) {
 	k.watched.Store(d)
 }
 
-// concerns reports whether a change may be one of our rows, or one that they
-// depend on. What cannot be told apart concerns us.
-func (k *Kernel) concerns(m syscall.NetlinkMessage) bool {
+// tell tells a change, if it may be of one of our rows or of what they depend
+// on. What cannot be told apart concerns us.
+func (k *Kernel) tell(l Listener, m syscall.NetlinkMessage) {
 	d := k.watched.Load()
 	if d == nil {
-		return false // no row is wanted yet
+		return // no row is wanted yet
 	}
 	switch m.Header.Type {
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
 		if len(m.Data) < unix.SizeofRtMsg {
-			return true
+			break
 		}
 		row := nl.DeserializeRtMsg(m.Data)
 		// Whoever replaces our route is told as the one who put the new one.
-		return row.Table == unix.RT_TABLE_MAIN && (row.Protocol == Protocol || m.Header.Flags&unix.NLM_F_REPLACE != 0)
-	case unix.RTM_NEWNEXTHOP, unix.RTM_DELNEXTHOP:
-		return len(m.Data) < sizeofNhmsg || m.Data[2] == Protocol
-	case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
-		return d.ours[ifindex(m.Data)] != ""
-	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
-		if d.indexes[ifindex(m.Data)] {
-			return true
+		if row.Table != unix.RT_TABLE_MAIN || row.Protocol != Protocol && m.Header.Flags&unix.NLM_F_REPLACE == 0 {
+			return
 		}
-		if len(m.Data) < unix.SizeofIfInfomsg {
-			return true
+	case unix.RTM_NEWNEXTHOP, unix.RTM_DELNEXTHOP:
+		if len(m.Data) >= sizeofNhmsg && m.Data[2] != Protocol {
+			return
+		}
+	case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
+		row, _, err := parseNd(m.Data, d.ours)
+		if row != nil {
+			l.Heard(row, m.Header.Type == unix.RTM_DELNEIGH)
+		}
+		if err == nil {
+			return
+		}
+	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
+		row, err := parseAddr(m.Data, d.ours)
+		if row != nil {
+			l.Heard(row, m.Header.Type == unix.RTM_DELADDR)
+		}
+		if err == nil && (row != nil || !d.indexes[ifindex(m.Data)]) {
+			return
+		}
+	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
+		if len(m.Data) < unix.SizeofIfInfomsg || d.indexes[ifindex(m.Data)] {
+			break
 		}
 		attrs, err := parseAttributes(m.Data[unix.SizeofIfInfomsg:])
-		return err != nil || d.names[nl.BytesToString(attrs[unix.IFLA_IFNAME])]
+		if err == nil && !d.names[nl.BytesToString(attrs[unix.IFLA_IFNAME])] {
+			return
+		}
 	}
-	return d.indexes[ifindex(m.Data)] // addresses
+	l.Wake()
 }
 
 // ifindex is the device's index in struct ndmsg, ifinfomsg or ifaddrmsg: bytes 4

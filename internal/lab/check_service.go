@@ -92,11 +92,20 @@ func checkServiceSameHost(ctx context.Context, l *Lab) (string, error) {
 	return withService(ctx, c.near.host, c.beside, func(s service) (string, error) {
 		seen, err := saw(ctx, &c.near.Place, s.url(), c.beside.Name, c.near.Addr.Addr())
 		if err != nil {
-			setting, readErr := c.near.host.Exec(ctx, "cat", "/proc/sys/net/bridge/bridge-nf-call-iptables")
-			err = errors.Join(err, fmt.Errorf("bridge-nf-call-iptables on %s is %q, expected 1", c.near.host.Name, strings.TrimSpace(setting)), readErr)
+			err = errors.Join(err, bridgeFirewalled(ctx, c.near.host))
 		}
 		return seen, err
 	})
+}
+
+// bridgeFirewalled fails when bridged packets do not go through iptables.
+func bridgeFirewalled(ctx context.Context, h *Host) error {
+	const setting = "net/bridge/bridge-nf-call-iptables"
+	text, err := h.Exec(ctx, "cat", "/proc/sys/"+setting)
+	if got := strings.TrimSpace(text); err == nil && got != "1" {
+		err = fmt.Errorf("%s: expected %s to be 1, saw %s", h.Name, setting, got)
+	}
+	return err
 }
 
 // checkServiceHairpin: kube-proxy masquerades such a request, because a pod

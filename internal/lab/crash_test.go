@@ -150,7 +150,7 @@ func TestDetachedLab(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want(" 0% packet loss", 0, "exec", "pod1-1", "--", "ping", "-c", "1", l.Pods[1].Addr.Addr().String())
+	want(`"name":"pod2-1"`, 0, "exec", "pod1-1", "--", "tullectl", "lab", "get", serveURL(l.Pods[1].Addr.Addr()))
 
 	want("needs 2 pods or more on each node", 1, "prove")
 

@@ -33,7 +33,8 @@ const (
 	smallPing    = echoHeaders + 56 // what ping(8) sends
 )
 
-// Measure sends echo requests from every pod to every other, as many as rounds.
+// Measure sends echo requests from every pod to every other, as many as rounds
+// unless one is lost.
 // The error says that measuring itself was not possible; a loss is in the Matrix.
 func (l *Lab) Measure(ctx context.Context, rounds int) (Matrix, error) {
 	m := Matrix{Cells: make([][]Cell, len(l.Pods))}
@@ -69,9 +70,8 @@ func (p *Pod) measure(ctx context.Context, self int, addrs []netip.Addr, rounds 
 				return context.Cause(ctx)
 			}
 			if err != nil {
-				c.Lost++
-				c.Err = err
-				continue
+				c.Lost, c.Err = 1, err
+				break // each more would cost another timeout
 			}
 			c.RTT += rtt
 		}
@@ -109,7 +109,7 @@ func (m Matrix) verdict() (string, error) {
 	for i, row := range m.Cells {
 		for j, c := range row {
 			if c.Lost > 0 {
-				errs = append(errs, fmt.Errorf("%s to %s: expected %d answers, saw %d: %w", m.Pods[i], m.Pods[j], c.Sent, c.Sent-c.Lost, c.Err))
+				errs = append(errs, fmt.Errorf("%s to %s: expected an answer to each packet, saw %d of %d lost: %w", m.Pods[i], m.Pods[j], c.Lost, c.Sent, c.Err))
 			}
 		}
 	}

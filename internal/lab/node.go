@@ -3,11 +3,14 @@ package lab
 import (
 	"context"
 	"syscall"
+
+	"tulle/subnet"
 )
 
 const (
 	daemonName   = "tulled"
 	daemonStatus = "http://127.0.0.1:8471"
+	subnetFile   = "/run/tulle/subnet.env"
 )
 
 // StartDaemon starts tulled with its defaults, the lab's etcd and these flags.
@@ -47,3 +50,6 @@ func (h *Host) RestartDaemon(ctx context.Context, signal syscall.Signal, flags .
 	}
 	return h.WaitReady(ctx)
 }
+
+// Subnet is what the node's subnet file says.
+func (h *Host) Subnet() (subnet.File, error) { return subnet.ReadFile(h.Path(subnetFile)) }

@@ -59,12 +59,13 @@ func (l *Lab) Prove(ctx context.Context, progress func(string)) (Proof, error) {
 	if err := l.provable(); err != nil {
 		return proof, err
 	}
-	checks := append([]Check{{"every pod to every pod", func(ctx context.Context, l *Lab) (seen string, err error) {
-		if proof.Matrix, err = l.Measure(ctx, matrixRounds); err == nil {
-			seen, err = proof.Matrix.verdict()
-		}
-		return seen, err
-	}}}, Checks()...)
+	matrix := Check{"every pod to every pod", func(ctx context.Context, l *Lab) (string, error) {
+		var err error
+		proof.Matrix, err = l.Measure(ctx, matrixRounds)
+		seen, lost := proof.Matrix.verdict()
+		return seen, errors.Join(err, lost)
+	}}
+	checks := append([]Check{matrix}, Checks()...)
 	for _, c := range checks {
 		progress(c.Name)
 		row := l.try(ctx, c)

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"strconv"
 	"time"
 )
@@ -21,7 +20,6 @@ const ServePort = 8080
 // Greeting is what a process of the lab answers to GET /.
 type Greeting struct {
 	Name string     `json:"name"` // of the pod or host
-	Pid  int        `json:"pid"`  // in its host
 	Peer netip.Addr `json:"peer"` // whom the request came from, as seen there
 }
 
@@ -40,7 +38,7 @@ func serveHTTP(ctx context.Context, l net.Listener, name string) error {
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
 		peer, _ := netip.ParseAddrPort(r.RemoteAddr)
 		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(Greeting{name, os.Getpid(), peer.Addr().Unmap()})
+		_ = json.NewEncoder(w).Encode(Greeting{name, peer.Addr().Unmap()})
 	})
 	mux.HandleFunc("GET /bytes", func(w http.ResponseWriter, r *http.Request) {
 		n, err := strconv.ParseInt(r.FormValue("n"), 10, 64)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 
 	"github.com/vishvananda/netlink"
 )
@@ -60,9 +59,10 @@ func plug(underlay, h *Host, bridge string, router netip.Prefix) error {
 			return fmt.Errorf("find bridge %s: %w", bridge, err)
 		}
 		port := &netlink.Veth{
-			LinkAttrs:     netlink.LinkAttrs{Name: h.Name, MasterIndex: master.Attrs().Index},
-			PeerName:      uplink,
-			PeerNamespace: netlink.NsPid(h.process.Pid),
+			LinkAttrs:        netlink.LinkAttrs{Name: h.Name, MasterIndex: master.Attrs().Index},
+			PeerName:         uplink,
+			PeerHardwareAddr: uplinkMAC(h.Addr),
+			PeerNamespace:    netlink.NsPid(h.process.Pid),
 		}
 		if err := netlink.LinkAdd(port); err != nil {
 			return fmt.Errorf("add veth %s: %w", h.Name, err)
@@ -78,6 +78,44 @@ func plug(underlay, h *Host, bridge string, router netip.Prefix) error {
 		}
 		if err := netlink.RouteAdd(&netlink.Route{Gw: router.Addr().AsSlice()}); err != nil {
 			return fmt.Errorf("add default route via %s: %w", router.Addr(), err)
+		}
+		return nil
+	})
+}
+
+// uplinkMAC is the MAC address of the host with that address, known beforehand
+// and kept when the device is made again.
+func uplinkMAC(addr netip.Addr) net.HardwareAddr {
+	const local = 0x02 // locally administered
+	return append(net.HardwareAddr{local, 0}, addr.AsSlice()...)
+}
+
+// manyNodes is from where on nodes do not ask for each other's MAC. The kernel
+// has one ARP table for all namespaces, of 1024 rows unless the machine is set
+// otherwise, and one row for each pair of nodes would fill it. Permanent rows do
+// not count.
+const manyNodes = 20
+
+// introduce tells a node the MAC addresses of the others.
+func introduce(h *Host, nodes []*Host) error {
+	return h.Net(func() error {
+		link, err := netlink.LinkByName(uplink)
+		if err != nil {
+			return fmt.Errorf("find %s: %w", uplink, err)
+		}
+		for _, peer := range nodes {
+			if peer == h {
+				continue
+			}
+			err := netlink.NeighSet(&netlink.Neigh{
+				LinkIndex:    link.Attrs().Index,
+				IP:           peer.Addr.AsSlice(),
+				HardwareAddr: uplinkMAC(peer.Addr),
+				State:        netlink.NUD_PERMANENT,
+			})
+			if err != nil {
+				return fmt.Errorf("add neighbour %s: %w", peer.Addr, err)
+			}
 		}
 		return nil
 	})
@@ -104,9 +142,4 @@ func linkUp(name string) error {
 		return fmt.Errorf("set %s up: %w", name, err)
 	}
 	return nil
-}
-
-// Sysctl writes a setting of the place's network, named as below /proc/sys.
-func (p *Place) Sysctl(name, value string) error {
-	return p.Do(func() error { return os.WriteFile("/proc/sys/"+name, []byte(value), 0) })
 }

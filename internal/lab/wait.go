@@ -28,9 +28,9 @@ func (h *Host) waitAnswer(ctx context.Context, process string, from *Place, url 
 		}
 	}()
 
-	last := errors.New("not asked yet")
 	for {
-		if _, last = get(ctx, from.Client(), url); last == nil {
+		_, last := get(ctx, from.Client(), url)
+		if last == nil {
 			return nil
 		}
 		select {

@@ -1,0 +1,123 @@
+package kernel
+
+import (
+	"context"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netns"
+
+	"tulle/backend"
+)
+
+// listener counts what a reconciler would take for a change by others.
+type listener struct {
+	want  backend.State
+	wakes atomic.Int64
+}
+
+func (l *listener) Wake() { l.wakes.Add(1) }
+
+func (l *listener) Heard(row backend.Entry, gone bool) {
+	if backend.Alarming(l.want, row, gone) {
+		l.Wake()
+	}
+}
+
+// watching counts wakes while the test runs. The watcher has to be in the
+// test's namespace when it subscribes.
+func watching(t *testing.T, h host, k *Kernel, want backend.State) *atomic.Int64 {
+	t.Helper()
+	l := &listener{want: want}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread()
+		if err := netns.Set(h.ns); err != nil {
+			t.Error(err)
+			return
+		}
+		if err := k.Watch(ctx, l); ctx.Err() == nil {
+			t.Errorf("Watch = %v, want it to go on", err)
+		}
+	}()
+	t.Cleanup(func() { cancel(); <-done })
+	time.Sleep(50 * time.Millisecond) // to subscribe; a test that hears less fails
+	return &l.wakes
+}
+
+// settle waits until the watcher has heard what was done before.
+func settle() { time.Sleep(50 * time.Millisecond) }
+
+func TestWatchIgnoresOwnChanges(t *testing.T) {
+	t.Parallel()
+	h := fresh(t)
+	k := open(t)
+	apply(t, k, backend.NewState(device()))
+	dump(t, k, backend.NewState(device())) // so that it is known which devices matter
+	want := whole()
+	wakes := watching(t, h, k, want)
+	apply(t, k, want)
+	settle()
+	if got := wakes.Load(); got != 0 {
+		t.Errorf("own changes woke %d times", got)
+	}
+}
+
+func TestWatchIgnoresOwnDeletions(t *testing.T) {
+	t.Parallel()
+	h := fresh(t)
+	k := open(t)
+	apply(t, k, whole())
+	less := backend.NewState(device())
+	dump(t, k, less)
+	wakes := watching(t, h, k, less)
+	apply(t, k, less)
+	settle()
+	if got := wakes.Load(); got != 0 {
+		t.Errorf("own deletions woke %d times", got)
+	}
+}
+
+func TestWatchHearsOthers(t *testing.T) {
+	t.Parallel()
+	h := fresh(t)
+	k := open(t)
+	want := whole()
+	apply(t, k, want)
+	dump(t, k, want)
+	wakes := watching(t, h, k, want)
+	for _, test := range []struct {
+		name, command string
+		wake          bool
+	}{
+		{"our route deleted", "ip route del 10.244.3.0/24", true},
+		{"our route replaced by a stranger's", "ip route replace 10.244.2.0/24 via 192.0.2.1 proto static", true},
+		{"our nexthop deleted", "ip nexthop del id 18", true},
+		{"our neighbour deleted", "ip neigh del 10.244.2.0 dev tulle.1", true},
+		{"our neighbour altered", "ip neigh replace 10.244.3.0 lladdr 0a:00:00:00:00:77 dev tulle.1 nud permanent", true},
+		{"our neighbour no longer permanent", "ip neigh replace 10.244.3.0 lladdr 0a:00:00:00:00:02 dev tulle.1 nud stale", true},
+		{"an fdb row too many", "bridge fdb add 0a:00:00:00:00:99 dev tulle.1 dst 192.0.2.99 self permanent", true},
+		{"our fdb row deleted", "bridge fdb del 0a:00:00:00:00:02 dev tulle.1", true},
+		{"our address deleted", "ip addr del 10.244.1.0/32 dev tulle.1", true},
+		{"our device changed", "ip link set tulle.1 mtu 1400", true},
+		{"the underlay's address changed", "ip addr add 192.0.2.77/24 dev eth0", true},
+		{"the underlay down", "ip link set eth0 down", true},
+		{"a stranger's device", "ip link add other type veth peer name other2", false},
+		{"a stranger's device up", "ip link set other up", false},
+		{"a stranger's address", "ip addr add 198.51.100.1/24 dev other", false},
+		{"a stranger's neighbour", "ip neigh add 198.51.100.2 lladdr 0a:00:00:00:00:55 dev other", false},
+		{"a stranger's route", "ip route add unreachable 198.18.0.0/15 proto static", false},
+	} {
+		settle()
+		before := wakes.Load()
+		run(t, test.command)
+		settle()
+		if woke := wakes.Load() > before; woke != test.wake {
+			t.Errorf("%s: woke %t, want %t", test.name, woke, test.wake)
+		}
+	}
+}

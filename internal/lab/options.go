@@ -1,0 +1,94 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// Options say what to bring up.
+type Options struct {
+	Name     string       // of the lab; empty: one that no other lab has
+	Nodes    int          // hosts that run tulled
+	Pods     int          // on each node
+	Bin      string       // folder with tulled, tulle and tullectl; empty: the running program's
+	Progress func(string) // is told each step; may be nil
+}
+
+// claim checks the options and makes the lab's directory, which nobody else can
+// make then.
+func claim(o Options) (*Lab, error) {
+	if os.Geteuid() != 0 {
+		return nil, errors.New("a lab needs root, for it makes namespaces of the kernel; run this with sudo")
+	}
+	if o.Nodes < 1 || o.Nodes > mostNodes {
+		return nil, fmt.Errorf("%d nodes: a lab has 1 to %d", o.Nodes, mostNodes)
+	}
+	if o.Pods < 0 || o.Pods > mostPods {
+		return nil, fmt.Errorf("%d pods on each node: a lab has 0 to %d", o.Pods, mostPods)
+	}
+	if o.Name != "" && !nameForm.MatchString(o.Name) {
+		return nil, badName(o.Name)
+	}
+	bin, err := findBin(o.Bin)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := makeDir(o.Name)
+	if err != nil {
+		return nil, err
+	}
+	l := newLab(filepath.Base(dir))
+	l.Bin = bin
+	if o.Progress != nil {
+		l.progress = o.Progress
+	}
+	return l, nil
+}
+
+// makeDir makes the directory of a lab. It tries again when Down of another lab
+// removes the directory of labs under its feet.
+func makeDir(name string) (string, error) {
+	for {
+		if err := os.MkdirAll(Dir, 0o700); err != nil {
+			return "", err
+		}
+		dir, err := filepath.Join(Dir, name), error(nil)
+		if name == "" {
+			dir, err = os.MkdirTemp(Dir, "run-")
+		} else {
+			err = os.Mkdir(dir, 0o700)
+		}
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			continue
+		case errors.Is(err, fs.ErrExist):
+			return "", fmt.Errorf("lab %s exists; take it down with tullectl lab down --name %s, or choose another --name", name, name)
+		}
+		return dir, err
+	}
+}
+
+// findBin checks that the programs are there: a lab that comes half up helps nobody.
+func findBin(dir string) (string, error) {
+	if dir == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return "", err
+		}
+		dir = filepath.Dir(self)
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	var missing []error
+	for _, name := range []string{"tulled", "tulle", "tullectl"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			missing = append(missing, fmt.Errorf("no %s beside tullectl in %s; run make build, or name the folder with --bin", name, dir))
+		}
+	}
+	return dir, errors.Join(missing...)
+}

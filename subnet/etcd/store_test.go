@@ -1,0 +1,518 @@
+package etcd_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"tulle/internal/etcdtest"
+	"tulle/subnet"
+	"tulle/subnet/etcd"
+)
+
+const prefix = "/test/network"
+
+// world is an etcd with a network, and a client of its own to meddle with.
+type world struct {
+	url    string
+	client *clientv3.Client
+}
+
+func newWorld(t *testing.T, network string) world {
+	t.Helper()
+	url := etcdtest.Start(t)
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{url}, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	w := world{url, client}
+	if network != "" {
+		w.put(t, "/config", network)
+	}
+	return w
+}
+
+func (w world) put(t *testing.T, key, value string) int64 {
+	t.Helper()
+	r, err := w.client.Put(t.Context(), prefix+key, value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.Header.Revision
+}
+
+func (w world) delete(t *testing.T, key string, opts ...clientv3.OpOption) {
+	t.Helper()
+	if _, err := w.client.Delete(t.Context(), prefix+key, opts...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// get returns a key's value, the etcd lease and the revision of its last change.
+func (w world) get(t *testing.T, key string) (value string, lease, rev int64) {
+	t.Helper()
+	r, err := w.client.Get(t.Context(), prefix+key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Kvs) == 0 {
+		return "", 0, 0
+	}
+	return string(r.Kvs[0].Value), r.Kvs[0].Lease, r.Kvs[0].ModRevision
+}
+
+func (w world) revision(t *testing.T) int64 {
+	t.Helper()
+	r, err := w.client.Get(t.Context(), prefix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.Header.Revision
+}
+
+func (w world) open(t *testing.T) *etcd.Store { return w.openLog(t, zap.NewNop()) }
+
+func (w world) openLog(t *testing.T, log *zap.Logger) *etcd.Store {
+	t.Helper()
+	s, err := etcd.Open(t.Context(), etcd.Config{Endpoints: []string{w.url}, Prefix: prefix}, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// node is what a node of this name and address claims.
+func node(name, addr string, prefer ...string) func(subnet.Network) (etcd.Claim, error) {
+	c := etcd.Claim{Lease: subnet.Lease{Node: name, Type: subnet.VXLAN}}
+	c.Lease.Addrs[subnet.IPv4] = netip.MustParseAddr(addr)
+	c.Lease.Data[subnet.IPv4] = `{"VNI":1,"VtepMAC":"0a:00:00:00:00:01"}`
+	for _, p := range prefer {
+		c.Prefer[subnet.IPv4] = netip.MustParsePrefix(p)
+	}
+	return func(subnet.Network) (etcd.Claim, error) { return c, nil }
+}
+
+const ttl = time.Hour
+
+func acquire(t *testing.T, s *etcd.Store, claim func(subnet.Network) (etcd.Claim, error)) subnet.Lease {
+	t.Helper()
+	l, _, err := s.Acquire(t.Context(), ttl, claim)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// soon waits for what other goroutines bring about.
+func soon(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if ok() {
+			return
+		}
+	}
+	t.Fatalf("did not happen: %s", what)
+}
+
+const small = `{"Network": "10.244.0.0/16"}`
+
+func TestLeaseIsWrittenAsDocumented(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, small)
+	l := acquire(t, w.open(t), node("node1", "192.0.2.10", "10.244.60.0/24"))
+	value, id, _ := w.get(t, "/subnets/10.244.60.0-24")
+	want := `{"PublicIP":"192.0.2.10","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"0a:00:00:00:00:01"},"Node":"node1"}`
+	if value != want {
+		t.Errorf("lease %v is written as\n%s, want\n%s", l, value, want)
+	}
+	if r, err := w.client.TimeToLive(t.Context(), clientv3.LeaseID(id)); err != nil || r.GrantedTTL != int64(ttl/time.Second) {
+		t.Errorf("etcd lease = %+v, %v, want one granted for %s", r, err, ttl)
+	}
+}
+
+func TestAcquire(t *testing.T) {
+	t.Parallel()
+	flannels := `{"PublicIP":"192.0.2.10","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"0a:00:00:00:00:99"}}`
+	for _, test := range []struct {
+		name  string
+		there map[string]string // keys below the prefix, without an etcd lease
+		claim func(subnet.Network) (etcd.Claim, error)
+		want  string // the subnet, or what the error contains
+	}{
+		{"a node's own lease by its name, though its address changed",
+			map[string]string{"/subnets/10.244.7.0-24": strings.Replace(strings.Replace(flannels, `}}`, `},"Node":"node1"}`, 1), "192.0.2.10", "192.0.2.99", 1)},
+			node("node1", "192.0.2.10", "10.244.8.0/24"), "10.244.7.0/24"},
+		{"flannel's lease by public address",
+			map[string]string{"/subnets/10.244.7.0-24": flannels}, node("node1", "192.0.2.10"), "10.244.7.0/24"},
+		{"what it had before, if nobody has it", nil, node("node1", "192.0.2.10", "10.244.8.0/24"), "10.244.8.0/24"},
+		{"another subnet, if somebody else has what it had before",
+			map[string]string{"/subnets/10.244.8.0-24": strings.Replace(flannels, "192.0.2.10", "192.0.2.77", 1)},
+			node("node1", "192.0.2.10", "10.244.8.0/24"), "10.244.180.0/24"},
+		{"what it had before lies outside of the network", nil, node("node1", "192.0.2.10", "10.99.8.0/24"), "10.244.180.0/24"},
+		{"another node has the address",
+			map[string]string{"/subnets/10.244.7.0-24": strings.Replace(flannels, `}}`, `},"Node":"other"}`, 1)},
+			node("node1", "192.0.2.10"), "taken by another node"},
+		{"a key with a value that makes no sense is not free",
+			map[string]string{"/subnets/10.244.180.0-24": "garbage"}, node("node1", "192.0.2.10"), "10.244.181.0/24"},
+		{"a larger lease is not free inside",
+			map[string]string{"/subnets/10.244.176.0-21": strings.Replace(flannels, "192.0.2.10", "192.0.2.77", 1)},
+			node("node1", "192.0.2.10"), "10.244.184.0/24"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, small)
+			for key, value := range test.there {
+				w.put(t, key, value)
+			}
+			l, _, err := w.open(t).Acquire(t.Context(), ttl, test.claim)
+			got := l.Subnets[subnet.IPv4].String()
+			if err != nil {
+				got = err.Error()
+			}
+			if !strings.Contains(got, test.want) {
+				t.Errorf("Acquire = %s, want %s", got, test.want)
+			}
+		})
+	}
+}
+
+// A restart writes nothing, so no other node hears of it.
+func TestAcquireAgainWritesNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, small)
+	first := acquire(t, w.open(t), node("node1", "192.0.2.10"))
+	rev := w.revision(t)
+	if again := acquire(t, w.open(t), node("node1", "192.0.2.10")); again != first {
+		t.Errorf("lease after restart = %v, want %v", again, first)
+	}
+	if got := w.revision(t); got != rev {
+		t.Errorf("revision after restart = %d, want %d: nothing written", got, rev)
+	}
+}
+
+func TestReservationStaysOne(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, small)
+	w.put(t, "/subnets/10.244.7.0-24", `{"PublicIP":"192.0.2.10","PublicIPv6":null,"BackendType":"vxlan"}`)
+	acquire(t, w.open(t), node("node1", "192.0.2.10"))
+	if value, id, _ := w.get(t, "/subnets/10.244.7.0-24"); id != 0 || !strings.Contains(value, "node1") {
+		t.Errorf("reservation became %s with etcd lease %x, want node1's and no etcd lease", value, id)
+	}
+}
+
+func TestManyNodesAtOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, `{"Network": "10.244.0.0/16", "SubnetLen": 22}`) // 63 subnets
+	const nodes = 40
+	var mu sync.Mutex
+	seen := map[netip.Prefix]string{}
+	var wg sync.WaitGroup
+	for i := range nodes {
+		s := w.open(t)
+		wg.Go(func() {
+			l, _, err := s.Acquire(t.Context(), ttl, node(fmt.Sprintf("node%d", i), fmt.Sprintf("192.0.2.%d", 10+i)))
+			mu.Lock()
+			defer mu.Unlock()
+			if other, taken := seen[l.Subnets[subnet.IPv4]]; err != nil || taken {
+				t.Errorf("node%d: lease %v, error %v, subnet also of %q", i, l, err, other)
+			}
+			seen[l.Subnets[subnet.IPv4]] = l.Node
+		})
+	}
+	wg.Wait()
+}
+
+func TestNetworkFull(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, `{"Network": "10.244.0.0/22", "SubnetLen": 24}`)
+	for i := range 3 {
+		acquire(t, w.open(t), node(fmt.Sprintf("node%d", i), fmt.Sprintf("192.0.2.%d", 10+i)))
+	}
+	_, _, err := w.open(t).Acquire(t.Context(), ttl, node("one-too-many", "192.0.2.99"))
+	if !errors.Is(err, subnet.ErrFull) || !strings.Contains(err.Error(), "all 3 subnets") {
+		t.Errorf("Acquire in a full network = %v, want %v and the count", err, subnet.ErrFull)
+	}
+}
+
+// Nobody has configured a network: the node says so, once, and waits.
+func TestWaitsForNetwork(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "")
+	core, logs := observer.New(zap.WarnLevel)
+	s := w.openLog(t, zap.New(core))
+	got := make(chan subnet.Lease)
+	go func() {
+		l, _, err := s.Acquire(t.Context(), ttl, node("node1", "192.0.2.10"))
+		if err != nil {
+			t.Error(err)
+		}
+		got <- l
+	}()
+	soon(t, "the node says that it waits", func() bool { return logs.Len() == 1 })
+	w.put(t, "/config", `{"Network": "nonsense", "SubnetLen": 99}`)
+	soon(t, "the node says what is wrong", func() bool { return logs.Len() == 2 })
+	w.put(t, "/config", small)
+	if l := <-got; !l.Subnets[subnet.IPv4].IsValid() {
+		t.Errorf("lease = %v, want one", l)
+	}
+	text := fmt.Sprint(logs.All()[0].ContextMap(), logs.All()[1].ContextMap())
+	for _, want := range []string{"tullectl network set --network 10.244.0.0/16", `Network: "nonsense"`} {
+		if !strings.Contains(text, want) {
+			t.Errorf("log = %s, want it to contain %s", text, want)
+		}
+	}
+}
+
+// keep runs Keep and Watch as the daemon does, and returns the newest snapshot
+// and the first error.
+func keep(t *testing.T, s *etcd.Store) (newest func() subnet.Snapshot, failed <-chan error) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var mu sync.Mutex
+	var last subnet.Snapshot
+	errs := make(chan error, 2)
+	var wg sync.WaitGroup
+	wg.Go(func() { errs <- s.Keep(ctx) })
+	wg.Go(func() {
+		errs <- s.Watch(ctx, func(snapshot subnet.Snapshot) {
+			mu.Lock()
+			last = snapshot
+			mu.Unlock()
+		})
+	})
+	t.Cleanup(func() { cancel(); wg.Wait() })
+	return func() subnet.Snapshot {
+		mu.Lock()
+		defer mu.Unlock()
+		return last
+	}, errs
+}
+
+func TestWatchTellsAllChanges(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, small)
+	s := w.open(t)
+	acquire(t, s, node("node1", "192.0.2.10"))
+	newest, _ := keep(t, s)
+	soon(t, "own lease is told", func() bool { return newest().Leases.Len() == 1 })
+
+	acquire(t, w.open(t), node("node2", "192.0.2.11", "10.244.77.0/24"))
+	soon(t, "a peer comes", func() bool { return newest().Leases.Len() == 2 })
+
+	w.put(t, "/subnets/10.244.9.0-24", "[]")
+	w.put(t, "/subnets/not-a-subnet", small)
+	w.put(t, "/subnets-x", small) // none of ours
+	soon(t, "garbage is named", func() bool { return len(newest().Faults) == 2 })
+	if got := newest().Leases.Len(); got != 2 {
+		t.Errorf("%d leases beside garbage, want 2", got)
+	}
+	w.delete(t, "/subnets/10.244.9.0-24")
+	soon(t, "garbage is gone", func() bool { return len(newest().Faults) == 1 })
+
+	w.put(t, "/config", "nonsense")
+	soon(t, "the network is not valid", func() bool { return newest().NetworkErr != nil })
+	w.delete(t, "/subnets/10.244.77.0-24")
+	soon(t, "the peer goes", func() bool { return newest().Leases.Len() == 1 })
+}
+
+func TestLostLeaseIsTakenAgain(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name string
+		lose func(t *testing.T, w world, key string)
+	}{
+		{"key deleted", func(t *testing.T, w world, key string) { w.delete(t, key) }},
+		{"etcd lease revoked", func(t *testing.T, w world, key string) {
+			_, id, _ := w.get(t, key)
+			if _, err := w.client.Revoke(t.Context(), clientv3.LeaseID(id)); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"etcd emptied, and a network written again", func(t *testing.T, w world, _ string) {
+			w.delete(t, "/", clientv3.WithPrefix())
+			time.Sleep(50 * time.Millisecond) // any time will do
+			w.put(t, "/config", small)
+		}},
+		{"value altered", func(t *testing.T, w world, key string) {
+			value, id, _ := w.get(t, key)
+			altered := strings.Replace(value, "0a:00", "0a:99", 1)
+			if _, err := w.client.Put(t.Context(), prefix+key, altered, clientv3.WithLease(clientv3.LeaseID(id))); err != nil {
+				t.Fatal(err)
+			}
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, small)
+			s := w.open(t)
+			l := acquire(t, s, node("node1", "192.0.2.10"))
+			newest, failed := keep(t, s)
+			soon(t, "own lease is told", func() bool { return newest().Leases.Len() == 1 })
+			key := "/subnets/" + l.Key()
+			_, _, before := w.get(t, key)
+			test.lose(t, w, key)
+			soon(t, "the lease is back as it was", func() bool {
+				value, id, rev := w.get(t, key)
+				return value == l.Value() && id != 0 && rev > before
+			})
+			select {
+			case err := <-failed:
+				t.Errorf("ended with %v", err)
+			default:
+			}
+		})
+	}
+}
+
+func TestTakenByAnother(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, small)
+	s := w.open(t)
+	l := acquire(t, s, node("node1", "192.0.2.10"))
+	newest, failed := keep(t, s)
+	soon(t, "own lease is told", func() bool { return newest().Leases.Len() == 1 })
+	thief := l
+	thief.Node, thief.Addrs[subnet.IPv4] = "clone", netip.MustParseAddr("192.0.2.66")
+	w.put(t, "/subnets/"+l.Key(), thief.Value())
+	if err := <-failed; !errors.Is(err, etcd.ErrTaken) || !strings.Contains(err.Error(), "clone") {
+		t.Errorf("ended with %v, want %v and the other's name", err, etcd.ErrTaken)
+	}
+}
+
+// Renewal writes no key: other nodes hear nothing of it.
+func TestRenewalWritesNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, small)
+	s := w.open(t)
+	short := 10 * time.Second // etcd renews after a third of it
+	l, _, err := s.Acquire(t.Context(), short, node("node1", "192.0.2.10"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	newest, _ := keep(t, s)
+	soon(t, "own lease is told", func() bool { return newest().Leases.Len() == 1 })
+	rev := w.revision(t)
+	_, id, _ := w.get(t, "/subnets/"+l.Key())
+	renewed := func() bool { // the time left goes up again
+		r, err := w.client.TimeToLive(t.Context(), clientv3.LeaseID(id))
+		return err == nil && r.TTL < int64(short/time.Second)-2
+	}
+	soon(t, "time passes", renewed)
+	soon(t, "the lease is renewed", func() bool { return !renewed() })
+	if got := w.revision(t); got != rev {
+		t.Errorf("revision after a renewal = %d, want %d", got, rev)
+	}
+}
+
+// The watch can't go on where it stopped, because etcd has forgotten what
+// happened in between.
+func TestWatchAfterCompaction(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	url, stop := etcdtest.Run(t, dir, "127.0.0.1:0")
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{url}, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := world{url, client}
+	t.Cleanup(func() { client.Close(); stop() })
+	w.put(t, "/config", small)
+	s := w.open(t)
+	acquire(t, s, node("node1", "192.0.2.10"))
+	newest, _ := keep(t, s)
+	soon(t, "own lease is told", func() bool { return newest().Leases.Len() == 1 })
+
+	// While the node hears nothing, others change and compact; then etcd is back
+	// where the node looks for it.
+	stop()
+	elsewhere, stopElsewhere := etcdtest.Run(t, dir, "127.0.0.1:0")
+	other, err := clientv3.New(clientv3.Config{Endpoints: []string{elsewhere}, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	meddle := world{elsewhere, other}
+	meddle.put(t, "/subnets/10.244.9.0-24", "garbage")
+	meddle.delete(t, "/subnets/10.244.9.0-24")
+	rev := meddle.put(t, "/subnets/10.244.10.0-24", "garbage")
+	if _, err := other.Compact(t.Context(), rev); err != nil {
+		t.Fatal(err)
+	}
+	other.Close()
+	stopElsewhere()
+	_, stop = etcdtest.Run(t, dir, strings.TrimPrefix(url, "http://"))
+	soon(t, "what etcd holds now is told", func() bool { return newest().Faults["10.244.10.0-24"] != nil })
+}
+
+func TestRefused(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, small)
+	ctx := t.Context()
+	for _, err := range []error{
+		second(w.client.UserAdd(ctx, "root", "secret")), second(w.client.RoleAdd(ctx, "root")),
+		second(w.client.UserGrantRole(ctx, "root", "root")), second(w.client.AuthEnable(ctx)),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, test := range []struct{ name, user, password, want string }{
+		{"wrong password", "root", "wrong", "wrong user name or password"},
+		{"no password", "", "", "--etcd-username"},
+		{"right password", "root", "secret", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s, err := etcd.Open(ctx, etcd.Config{Endpoints: []string{w.url}, Prefix: prefix, Username: test.user, Password: test.password}, zap.NewNop())
+			if err == nil {
+				defer s.Close()
+				_, _, err = s.Acquire(ctx, ttl, node("node1", "192.0.2.10"))
+			}
+			switch {
+			case test.want == "" && err != nil:
+				t.Error(err)
+			case test.want != "" && (!errors.Is(err, etcd.ErrRefused) || !strings.Contains(err.Error(), test.want)):
+				t.Errorf("error = %v, want %v: %s", err, etcd.ErrRefused, test.want)
+			}
+		})
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+// Etcd is away: that is told once, with the cause, and its return once.
+func TestSilentWhileAway(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	url, stop := etcdtest.Run(t, dir, "127.0.0.1:0")
+	stop()
+	core, logs := observer.New(zap.InfoLevel)
+	w := world{url: url}
+	s := w.openLog(t, zap.New(core))
+	done := make(chan error, 1)
+	go func() {
+		_, _, err := s.Acquire(t.Context(), ttl, node("node1", "192.0.2.10"))
+		done <- err
+	}()
+	soon(t, "it is told that etcd is away", func() bool { return logs.Len() > 0 })
+	if text := fmt.Sprint(logs.All()[0].ContextMap()); !strings.Contains(text, "connection refused") {
+		t.Errorf("log = %s, want the cause", text)
+	}
+	_, stop = etcdtest.Run(t, dir, strings.TrimPrefix(url, "http://"))
+	t.Cleanup(stop)
+	soon(t, "it waits for a network", func() bool { return logs.FilterMessage("waiting for a network").Len() == 1 })
+	if got := logs.FilterMessage("etcd answers again").Len(); got != 1 {
+		t.Errorf("its return was told %d times, want once", got)
+	}
+	if got := logs.FilterMessageSnippet("etcd does not answer").Len(); got != 1 {
+		t.Errorf("its absence was told %d times, want once: %v", got, logs.All())
+	}
+}
