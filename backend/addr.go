@@ -12,6 +12,6 @@ type Addr struct {
 }
 
 // Key is the device and the address with its length.
-func (a Addr) Key() Key { return Key{Kind: KindAddr, Name: a.Dev, Prefix: a.Prefix} }
+func (a Addr) Key() Key { return addrKey(KindAddr, a.Dev, a.Prefix) }
 
 func (a Addr) String() string { return fmt.Sprintf("address %s dev %s", a.Prefix, a.Dev) }

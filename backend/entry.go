@@ -1,6 +1,8 @@
 package backend
 
 import (
+	"bytes"
+	"cmp"
 	"fmt"
 	"net/netip"
 )
@@ -39,13 +41,27 @@ func (k Kind) String() string {
 	return [...]string{"sysctl", "link", "address", "chain", "jump", "fdb", "neighbour", "nexthop", "route"}[k]
 }
 
-// Key identifies an Entry. Only the fields that its Kind needs are set.
+// Key identifies an Entry. It is small, because there is one for every row of a
+// large cluster.
 type Key struct {
-	Kind   Kind
-	Name   string // sysctl, device, or chain with its table
-	Prefix netip.Prefix
-	MAC    MAC
-	ID     uint32
+	Kind Kind
+	Name string // sysctl, device, or chain with its table
+
+	bits uint8    // of a prefix
+	id   [16]byte // an address, a MAC address or a number
+}
+
+func addrKey(k Kind, name string, p netip.Prefix) Key {
+	return Key{Kind: k, Name: name, bits: uint8(p.Bits()), id: p.Addr().As16()}
+}
+
+func (k Key) compare(l Key) int {
+	return cmp.Or(
+		cmp.Compare(k.Kind, l.Kind),
+		bytes.Compare(k.id[:], l.id[:]),
+		cmp.Compare(k.bits, l.bits),
+		cmp.Compare(k.Name, l.Name),
+	)
 }
 
 // MAC is an Ethernet address.

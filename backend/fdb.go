@@ -14,7 +14,11 @@ type FDB struct {
 }
 
 // Key is the device and the MAC address.
-func (f FDB) Key() Key { return Key{Kind: KindFDB, Name: f.Dev, MAC: f.MAC} }
+func (f FDB) Key() Key {
+	k := Key{Kind: KindFDB, Name: f.Dev}
+	copy(k.id[:], f.MAC[:])
+	return k
+}
 
 func (f FDB) String() string {
 	return fmt.Sprintf("fdb %s dev %s dst %s self permanent", f.MAC, f.Dev, f.Dst)

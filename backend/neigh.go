@@ -13,7 +13,7 @@ type Neigh struct {
 }
 
 // Key is the device and the IP address.
-func (n Neigh) Key() Key { return Key{Kind: KindNeigh, Name: n.Dev, Prefix: host(n.IP)} }
+func (n Neigh) Key() Key { return addrKey(KindNeigh, n.Dev, host(n.IP)) }
 
 func (n Neigh) String() string {
 	return fmt.Sprintf("neigh %s lladdr %s dev %s nud permanent", n.IP, n.MAC, n.Dev)

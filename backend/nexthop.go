@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 )
@@ -15,7 +16,11 @@ type Nexthop struct {
 }
 
 // Key is the id.
-func (n Nexthop) Key() Key { return Key{Kind: KindNexthop, ID: n.ID} }
+func (n Nexthop) Key() Key {
+	k := Key{Kind: KindNexthop}
+	binary.BigEndian.PutUint32(k.id[:], n.ID)
+	return k
+}
 
 func (n Nexthop) String() string {
 	text := fmt.Sprintf("nexthop id %d via %s dev %s", n.ID, n.Via, n.Dev)

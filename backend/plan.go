@@ -1,7 +1,6 @@
 package backend
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -26,7 +25,7 @@ type Plan struct {
 	node    State // rows whoever the peers are
 
 	leases  subnet.Leases            // as of the last Follow
-	peers   map[string]planned       // in the State, by lease key
+	peers   map[string]planned       // those in the State, by lease key
 	faults  map[string]error         // left out, by lease key
 	waiting map[string]subnet.Record // left out because of an older one
 
@@ -34,10 +33,9 @@ type Plan struct {
 	addrs   map[netip.Addr]string // underlay addresses of the peers, to lease keys
 }
 
-// planned is a peer in the State.
+// planned says how a peer is in the State.
 type planned struct {
-	subnet.Record
-	noNexthop bool // its nexthop objects' ids are taken
+	noNexthop bool // its nexthop objects' ids are taken by other peers
 }
 
 // NewPlan returns a Plan for one node. The rows of node are wanted whoever the
@@ -74,33 +72,36 @@ func Desired(b Backend, in Input, node State, leases subnet.Leases) (State, map[
 func (p *Plan) Faults() map[string]error { return p.faults }
 
 // Rows is the rows that lead to a peer, or nil if it is left out.
-func (p *Plan) Rows(key string) []Entry {
-	peer, ok := p.peers[key]
+func (p *Plan) Rows(l subnet.Lease) []Entry {
+	how, ok := p.peers[l.Key()]
 	if !ok {
 		return nil
 	}
-	rows, _ := p.rows(peer) // it had none when it was planned
+	rows, err := p.rows(l, how)
+	if err != nil {
+		return nil // it has changed since, or it would not be in the State
+	}
 	return rows
 }
 
-func (p *Plan) rows(peer planned) ([]Entry, error) {
+func (p *Plan) rows(l subnet.Lease, how planned) ([]Entry, error) {
 	in := p.in
-	in.Nexthops = in.Nexthops && !peer.noNexthop
-	return p.backend.Peer(in, peer.Lease)
+	in.Nexthops = in.Nexthops && !how.noNexthop
+	return p.backend.Peer(in, l)
 }
 
 // Follow makes want, which is the result of the last Follow or empty before the
 // first, the wanted State for these leases. It returns what it changed, in the
 // order of Diff.
 func (p *Plan) Follow(want State, leases subnet.Leases) []Change {
-	e := edit{state: want, before: map[Key]Entry{}}
+	e := edit{state: want}
 	for _, row := range p.node {
 		e.set(row)
 	}
 	var queue []subnet.Record // to be decided, oldest first
 	removed := false
 	leases.Difference(p.leases, func(gone subnet.Record) {
-		removed = p.remove(&e, gone.Key()) || removed
+		removed = p.remove(&e, gone.Lease) || removed
 		delete(p.waiting, gone.Key())
 		delete(p.faults, gone.Key())
 	}, func(come subnet.Record) {
@@ -141,40 +142,40 @@ func (p *Plan) reconsider(queue []subnet.Record) []subnet.Record {
 // decide puts a peer into the State or leaves it out. It returns the younger
 // peers that had to make room.
 func (p *Plan) decide(e *edit, r subnet.Record) (evicted []subnet.Record) {
-	key, peer := r.Key(), planned{Record: r}
+	key, how := r.Key(), planned{}
 	delete(p.faults, key)
-	rows, err := p.rows(peer)
+	rows, err := p.rows(r.Lease, how)
 	if err != nil {
 		p.faults[key] = err
 		return nil
 	}
 	for {
-		what, other, ok := p.conflict(e.state, r.Lease, rows)
+		c, ok := p.clash(e.state, r.Lease, rows)
 		if !ok {
 			break
 		}
-		if what.Kind == KindNexthop && !peer.noNexthop {
+		if c.nexthop && !how.noNexthop {
 			// Another peer's gateway has the same id: rare, and no fault of theirs.
-			peer.noNexthop = true
-			if rows, err = p.rows(peer); err != nil {
+			how.noNexthop = true
+			if rows, err = p.rows(r.Lease, how); err != nil {
 				p.faults[key] = err
 				return evicted
 			}
 			continue
 		}
-		older, planned := p.peers[other]
-		if !planned || subnet.Older(older.Record, r) < 0 {
-			p.faults[key] = p.contradiction(what, r.Lease, other)
+		other, _ := p.leases.Get(c.with)
+		if c.with == p.in.Self.Key() || subnet.Older(other, r) < 0 {
+			p.faults[key] = fmt.Errorf("%s %s", c.what, p.holder(c.with))
 			p.waiting[key] = r
 			return evicted
 		}
-		p.remove(e, other)
-		evicted = append(evicted, older.Record)
+		p.remove(e, other.Lease)
+		evicted = append(evicted, other)
 	}
 	for _, row := range rows {
 		e.set(row)
 	}
-	p.peers[key] = peer
+	p.peers[key] = how
 	for f, s := range r.Subnets {
 		p.subnets.add(s, key)
 		if a := r.Addrs[f]; a.IsValid() {
@@ -184,100 +185,105 @@ func (p *Plan) decide(e *edit, r subnet.Record) (evicted []subnet.Record) {
 	return evicted
 }
 
-// conflict finds what a peer cannot have because another has it: what, as the
-// Key of a row or with the Prefix of an address or a subnet alone, and whose.
-func (p *Plan) conflict(want State, l subnet.Lease, rows []Entry) (what Key, other string, found bool) {
+// clash is what a peer cannot have because another has it.
+type clash struct {
+	what    string // begins a sentence that the other's lease ends
+	with    string // the other's lease key
+	nexthop bool   // it is the id of a nexthop object
+}
+
+func (p *Plan) clash(want State, l subnet.Lease, rows []Entry) (clash, bool) {
 	for f, s := range l.Subnets {
 		if key, ok := p.subnets.overlap(s); ok {
-			return Key{Prefix: s}, key, true
+			return clash{what: "its subnet overlaps", with: key}, true
 		}
 		if key, ok := p.addrs[l.Addrs[f]]; ok {
-			return Key{Prefix: host(l.Addrs[f])}, key, true
+			return clash{what: fmt.Sprintf("its public address %s is that of", l.Addrs[f]), with: key}, true
 		}
 	}
 	for _, row := range rows {
-		if want[row.Key()] != nil {
-			return row.Key(), p.owner(row.Key()), true
+		if want[row.Key()] == nil {
+			continue
 		}
+		c := clash{what: fmt.Sprintf("it needs the row %s, which is taken by", row), with: p.owner(row.Key()), nexthop: row.Key().Kind == KindNexthop}
+		if fdb, ok := row.(FDB); ok {
+			c.what = fmt.Sprintf("its VTEP's MAC address %s is that of", fdb.MAC)
+		}
+		return c, true
 	}
-	return Key{}, "", false
+	return clash{}, false
 }
 
 // owner finds whose row it is: a peer's, or else the node's own. It looks at
 // all peers, which is slow and rare.
 func (p *Plan) owner(row Key) string {
-	for key := range p.peers {
-		if slices.ContainsFunc(p.Rows(key), func(e Entry) bool { return e.Key() == row }) {
-			return key
+	for r := range p.leases.All() {
+		if slices.ContainsFunc(p.Rows(r.Lease), func(e Entry) bool { return e.Key() == row }) {
+			return r.Key()
 		}
 	}
 	return p.in.Self.Key()
 }
 
-func (p *Plan) contradiction(what Key, l subnet.Lease, other string) error {
-	who := "this node's own lease"
-	if r, ok := p.leases.Get(other); ok && r.Lease != p.in.Self {
-		who = "the older lease " + r.Lease.String()
+// holder names the lease of a key.
+func (p *Plan) holder(key string) string {
+	if r, ok := p.leases.Get(key); ok && r.Lease != p.in.Self {
+		return "the older lease " + r.Lease.String()
 	}
-	switch {
-	case what.Kind == KindFDB:
-		return fmt.Errorf("its VTEP's MAC address %s is that of %s", what.MAC, who)
-	case what.Name != "" || what.ID != 0:
-		return errors.New("it needs a row that is taken by " + who)
-	case what.Prefix == l.Subnets[subnet.FamilyOf(what.Prefix.Addr())]:
-		return errors.New("its subnet overlaps " + who)
-	}
-	return fmt.Errorf("its public address %s is that of %s", what.Prefix.Addr(), who)
+	return "this node's own lease"
 }
 
 // remove takes a peer out of the State, and reports whether it was there.
-func (p *Plan) remove(e *edit, key string) bool {
-	peer, ok := p.peers[key]
-	if !ok {
+func (p *Plan) remove(e *edit, l subnet.Lease) bool {
+	key := l.Key()
+	if _, ok := p.peers[key]; !ok {
 		return false
 	}
-	for _, row := range p.Rows(key) {
+	for _, row := range p.Rows(l) {
 		e.drop(row)
 	}
-	for f, s := range peer.Subnets {
+	for f, s := range l.Subnets {
 		p.subnets.remove(s)
-		delete(p.addrs, peer.Addrs[f])
+		delete(p.addrs, l.Addrs[f])
 	}
 	delete(p.peers, key)
 	return true
 }
 
-// edit changes a State and remembers how it was.
+// edit changes a State and keeps account of it.
 type edit struct {
-	state  State
-	before map[Key]Entry // of the rows touched; nil where there was none
-}
-
-func (e *edit) touch(key Key) {
-	if _, touched := e.before[key]; !touched {
-		e.before[key] = e.state[key]
-	}
+	state State
+	steps []Change
 }
 
 func (e *edit) set(row Entry) {
 	key := row.Key()
-	if e.state[key] != row {
-		e.touch(key)
+	if before := e.state[key]; before != row {
+		e.steps = append(e.steps, Change{Have: before, Want: row})
 		e.state[key] = row
 	}
 }
 
 func (e *edit) drop(row Entry) {
-	e.touch(row.Key())
-	delete(e.state, row.Key())
+	key := row.Key()
+	if before := e.state[key]; before != nil {
+		e.steps = append(e.steps, Change{Have: before})
+		delete(e.state, key)
+	}
 }
 
-// changes is what the edit came to.
+// changes is what the steps come to.
 func (e *edit) changes() []Change {
-	var changes []Change
-	for key, before := range e.before {
-		if now := e.state[key]; now != before {
-			changes = append(changes, Change{Have: before, Want: now})
+	slices.SortStableFunc(e.steps, func(a, b Change) int { return a.Key().compare(b.Key()) })
+	changes := e.steps[:0]
+	for i := 0; i < len(e.steps); {
+		c := e.steps[i]
+		key := c.Key()
+		for i++; i < len(e.steps) && e.steps[i].Key() == key; i++ {
+			c.Want = e.steps[i].Want
+		}
+		if c.Have != c.Want {
+			changes = append(changes, c)
 		}
 	}
 	sortChanges(changes)

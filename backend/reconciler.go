@@ -72,7 +72,8 @@ type Reconciler struct {
 
 	want    State
 	started bool           // there was an Update
-	pending map[Key]Change // of want, not yet applied
+	clean   bool           // the kernel holds want, but for what is pending
+	pending map[Key]Change // of want, not yet applied; kept only while clean
 }
 
 // NewReconciler returns a Reconciler that wants nothing yet and tells report
@@ -94,6 +95,9 @@ func NewReconciler(k Kernel, report func(Pass)) *Reconciler {
 func (r *Reconciler) Update(f func(want State) []Change) {
 	r.mu.Lock()
 	for _, c := range f(r.want) {
+		if !r.clean {
+			break // a full pass will see it
+		}
 		key := c.Key()
 		if former, ok := r.pending[key]; ok {
 			c.Have = former.Have
@@ -161,7 +165,6 @@ func (r *Reconciler) Look(ctx context.Context) (want, have State, err error) {
 
 // Run makes passes until ctx ends, and returns its error.
 func (r *Reconciler) Run(ctx context.Context) error {
-	clean := false // the last pass was
 	retry := retryFirst
 	timer := time.NewTimer(period)
 	defer timer.Stop()
@@ -181,14 +184,14 @@ func (r *Reconciler) Run(ctx context.Context) error {
 			forget(r.wake)
 		case <-timer.C:
 		}
-		p.Full = !clean || p.Why != WhyUpdate
+		p.Full = p.Why != WhyUpdate
 		if !r.pass(ctx, &p) {
 			continue
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if clean = p.Err == nil; clean {
+		if p.Err == nil {
 			why, retry = WhyTimer, retryFirst
 			timer.Reset(period + rand.N(period/4))
 		} else {
@@ -208,7 +211,7 @@ func (r *Reconciler) pass(ctx context.Context, p *Pass) bool {
 		return false
 	}
 	start := time.Now()
-	if p.Full {
+	if p.Full = p.Full || !r.clean; p.Full {
 		p.Changes, p.Err = r.full(ctx)
 	} else {
 		p.Changes = slices.Collect(maps.Values(r.pending))
@@ -216,6 +219,7 @@ func (r *Reconciler) pass(ctx context.Context, p *Pass) bool {
 		p.Err = r.kernel.Apply(ctx, p.Changes)
 	}
 	clear(r.pending)
+	r.clean = p.Err == nil
 	p.Took = time.Since(start)
 	return true
 }

@@ -16,7 +16,7 @@ type Route struct {
 }
 
 // Key is the destination.
-func (r Route) Key() Key { return Key{Kind: KindRoute, Prefix: r.Dst} }
+func (r Route) Key() Key { return addrKey(KindRoute, "", r.Dst) }
 
 func (r Route) String() string {
 	if r.Nexthop != 0 {

@@ -1,7 +1,6 @@
 package backend
 
 import (
-	"cmp"
 	"slices"
 	"strings"
 )
@@ -43,15 +42,4 @@ func (s State) String() string {
 		b.WriteByte('\n')
 	}
 	return b.String()
-}
-
-func (k Key) compare(l Key) int {
-	return cmp.Or(
-		cmp.Compare(k.Kind, l.Kind),
-		k.Prefix.Addr().Compare(l.Prefix.Addr()),
-		cmp.Compare(k.Prefix.Bits(), l.Prefix.Bits()),
-		cmp.Compare(k.ID, l.ID),
-		slices.Compare(k.MAC[:], l.MAC[:]),
-		cmp.Compare(k.Name, l.Name),
-	)
 }

@@ -67,12 +67,12 @@ func (d *daemon) start(ctx context.Context) (*node, error) {
 	}
 	d.phase("waiting for etcd and a network configuration")
 	n := &node{config: d.config, store: store, log: d.log}
-	lease, snapshot, err := store.Acquire(ctx, d.config.TTL, n.claim)
+	lease, err := store.Acquire(ctx, d.config.TTL, n.claim)
 	if err != nil {
 		return nil, err
 	}
 	n.self = lease
-	d.log.Info("lease held", zap.Stringer("subnet", lease), zap.Int64("rev", snapshot.Rev))
+	d.log.Info("lease held", zap.Stringer("subnet", lease))
 	if err := remember(d.config.StateDir, lease); err != nil {
 		d.log.Warn("the lease can't be noted; after a long absence this node may get another subnet", zap.Error(err))
 	}

@@ -21,7 +21,7 @@ func (d *daemon) state(ctx context.Context) status.Node {
 	}
 	rows := map[string][]backend.Entry{} // by lease key
 	for r := range snapshot.Leases.All() {
-		rows[r.Key()] = d.plan.Rows(r.Key())
+		rows[r.Key()] = d.plan.Rows(r.Lease)
 	}
 	d.mu.Unlock()
 	if n == nil {

@@ -157,7 +157,10 @@ func ParseLease(key string, value []byte) (Lease, error) {
 	if !l.Addrs[IPv4].IsValid() && !l.Addrs[IPv6].IsValid() {
 		return Lease{}, fmt.Errorf("value of %s: no public address", key)
 	}
-	if l.Type == "" {
+	switch l.Type {
+	case VXLAN:
+		l.Type = VXLAN // one text for all leases
+	case "":
 		return Lease{}, errors.New("value of " + key + ": no BackendType")
 	}
 	return l, nil

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"hash/maphash"
 	"iter"
+	"slices"
 	"strings"
 )
 
@@ -13,6 +14,16 @@ type Record struct {
 	Created  int64 // revision at which its key was made: the smaller, the older
 	Modified int64 // revision at which its value was last written
 	ID       int64 // of the store's own lease, by which it runs out; 0: a reservation
+
+	key string // set in records of a Leases
+}
+
+// Key is that of the lease.
+func (r Record) Key() string {
+	if r.key != "" {
+		return r.key
+	}
+	return r.Lease.Key()
 }
 
 // Older compares records by age, as slices.SortFunc wants it. Where two leases
@@ -43,7 +54,8 @@ type branch struct {
 var rankSeed = maphash.MakeSeed()
 
 func newBranch(r Record) *branch {
-	key := r.Key()
+	key := r.Lease.Key()
+	r.key = key
 	return &branch{key: key, rank: maphash.String(rankSeed, key), record: r, size: 1}
 }
 
@@ -58,6 +70,43 @@ func (b *branch) len() int {
 	if b == nil {
 		return 0
 	}
+	return b.size
+}
+
+// NewLeases is the set of the given records, of which each has another Key.
+func NewLeases(records []Record) Leases {
+	branches := make([]*branch, len(records))
+	for i, r := range records {
+		branches[i] = newBranch(r)
+	}
+	slices.SortFunc(branches, func(a, b *branch) int { return strings.Compare(a.key, b.key) })
+	// Each branch in turn is the last of its tree, so it is the right child of
+	// the nearest one before it with a higher rank, and what stood there comes
+	// before it. The path of right children is a stack.
+	var path []*branch
+	for _, b := range branches {
+		for len(path) > 0 && path[len(path)-1].rank <= b.rank {
+			b.left = path[len(path)-1]
+			path = path[:len(path)-1]
+		}
+		if len(path) > 0 {
+			path[len(path)-1].right = b
+		}
+		path = append(path, b)
+	}
+	if len(path) == 0 {
+		return Leases{}
+	}
+	path[0].count()
+	return Leases{path[0]}
+}
+
+// count sets the sizes of a tree.
+func (b *branch) count() int {
+	if b == nil {
+		return 0
+	}
+	b.size = 1 + b.left.count() + b.right.count()
 	return b.size
 }
 

@@ -45,7 +45,7 @@ func sameAsMap(t *testing.T, set Leases, model map[string]Record) {
 	var keys []string
 	for rec := range set.All() {
 		keys = append(keys, rec.Key())
-		if got, ok := set.Get(rec.Key()); !ok || got != rec || model[rec.Key()] != rec {
+		if got, ok := set.Get(rec.Key()); !ok || got != rec || model[rec.Key()].Lease != rec.Lease {
 			t.Fatalf("Get(%s) = %v, %t, want %v", rec.Key(), got, ok, model[rec.Key()])
 		}
 	}
@@ -75,7 +75,7 @@ func TestLeasesDifference(t *testing.T) {
 		}
 		now.Difference(old,
 			func(gone Record) {
-				if got[gone.Key()] != gone {
+				if got[gone.Key()].Lease != gone.Lease {
 					t.Fatalf("told that %v is gone, which was not there", gone)
 				}
 				delete(got, gone.Key())
@@ -88,6 +88,32 @@ func TestLeasesDifference(t *testing.T) {
 			})
 		sameAsMap(t, now, got)
 	}
+}
+
+// However a set came about, it has the same shape: what is built at once and
+// what is built one by one share nothing and differ in nothing.
+func TestNewLeases(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	for n := range 60 {
+		var records []Record
+		var one Leases
+		for _, i := range r.Perm(n) {
+			records = append(records, testRecord(i, 0))
+			one = one.With(testRecord(i, 0))
+		}
+		all := NewLeases(records)
+		if !sameShape(all.root, one.root) {
+			t.Fatalf("the set of %d leases built at once has another shape than that built one by one", n)
+		}
+		all.Difference(one, func(r Record) { t.Errorf("%v is gone", r) }, func(r Record) { t.Errorf("%v came", r) })
+	}
+}
+
+func sameShape(a, b *branch) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.key == b.key && a.size == b.size && sameShape(a.left, b.left) && sameShape(a.right, b.right)
 }
 
 // The difference between a set and its successor does not look at what they share.

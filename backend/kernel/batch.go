@@ -85,7 +85,7 @@ func (b *batch) flush() error {
 	buf, changes := b.buf, b.changes
 	b.buf, b.changes = nil, nil
 	askAck(buf[b.last:])
-	if err := unix.Sendto(b.conn.sock.GetFd(), buf, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+	if err := b.conn.send(buf); err != nil {
 		return fmt.Errorf("send %d changes to netlink: %w", len(changes), err)
 	}
 	var errs []error

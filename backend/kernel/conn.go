@@ -11,37 +11,60 @@ import (
 )
 
 // conn is an rtnetlink socket of our own, which sends many messages in one
-// system call. It is not safe for use by several goroutines at once.
+// system call and reads dumps without a copy of each. It is not safe for use by
+// several goroutines at once.
 type conn struct {
-	sock *nl.NetlinkSocket
-	port uint32
+	fd   int
+	port uint32 // ours, in the messages that we cause
+	buf  []byte // of receive
 }
 
 // How much the kernel may queue for us: a whole batch of errors, or some pages
 // of a dump.
 const receiveBuffer = 4 << 20
 
+// The kernel makes the pages of a dump as large as the buffer that it sees, up
+// to 32 KiB.
+const pageBuffer = 64 << 10
+
+// silence is how long the kernel may take to answer. It always answers at once.
+var silence = unix.Timeval{Sec: 10}
+
 func dial() (*conn, error) {
-	sock, err := nl.Subscribe(unix.NETLINK_ROUTE)
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{sock: sock}
-	if c.port, err = sock.GetPid(); err != nil {
+	c := &conn{fd: fd, buf: make([]byte, pageBuffer)}
+	err = errors.Join(
+		unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}),
+		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &silence),
+	)
+	if err != nil {
 		c.close()
 		return nil, err
 	}
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		c.close()
+		return nil, err
+	}
+	c.port = name.(*unix.SockaddrNetlink).Pid
 	// Not all of these exist or are allowed everywhere, and none is needed for
-	// right results: strict checking lets the kernel filter dumps (5.0), CAP_ACK
+	// right results: strict checking lets the kernel filter dumps (4.20), CAP_ACK
 	// and EXT_ACK make errors short and tell their reason.
-	_ = sock.SetReceiveBufferSize(receiveBuffer, true)
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer)
 	for _, opt := range []int{unix.NETLINK_GET_STRICT_CHK, unix.NETLINK_CAP_ACK, unix.NETLINK_EXT_ACK} {
-		_ = unix.SetsockoptInt(sock.GetFd(), unix.SOL_NETLINK, opt, 1)
+		_ = unix.SetsockoptInt(fd, unix.SOL_NETLINK, opt, 1)
 	}
 	return c, nil
 }
 
-func (c *conn) close() { c.sock.Close() }
+func (c *conn) close() { unix.Close(c.fd) }
+
+func (c *conn) send(bytes []byte) error {
+	return unix.Sendto(c.fd, bytes, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+}
 
 // errInterrupted says that a table changed while it was dumped, so that rows may
 // be missing from the dump.
@@ -50,8 +73,8 @@ var errInterrupted = errors.New("the table keeps changing while it is read")
 // dumpTries is how often an interrupted dump is tried again.
 const dumpTries = 5
 
-// dump asks for a table and calls each for every row, with the message's body
-// behind the header. After an interrupted dump it begins again: reset is called
+// dump asks for a table and calls each for every row. What each is given is good
+// only until it returns. After an interrupted dump it begins again: reset is called
 // before each try.
 func (c *conn) dump(kind int, body nl.NetlinkRequestData, reset func(), each func(syscall.NetlinkMessage) error, attrs ...nl.NetlinkRequestData) error {
 	for range dumpTries {
@@ -70,7 +93,7 @@ func (c *conn) dump(kind int, body nl.NetlinkRequestData, reset func(), each fun
 }
 
 func (c *conn) dumpOnce(req *nl.NetlinkRequest, each func(syscall.NetlinkMessage) error) error {
-	if err := c.sock.Send(req); err != nil {
+	if err := c.send(req.Serialize()); err != nil {
 		return err
 	}
 	var failed error // remembered while the rest of the dump is read
@@ -102,19 +125,22 @@ func (c *conn) dumpOnce(req *nl.NetlinkRequest, each func(syscall.NetlinkMessage
 	}
 }
 
-// receive reads the next messages.
+// receive reads the next messages, which are good until the next call.
 func (c *conn) receive() ([]syscall.NetlinkMessage, error) {
 	for {
-		msgs, from, err := c.sock.Receive()
+		n, _, flags, from, err := unix.Recvmsg(c.fd, c.buf, nil, 0)
 		switch {
 		case errors.Is(err, unix.EINTR):
 			continue
 		case err != nil:
 			return nil, fmt.Errorf("receive from netlink: %w", err)
-		case from.Pid != 0:
-			continue // not from the kernel
+		case flags&unix.MSG_TRUNC != 0:
+			return nil, fmt.Errorf("receive from netlink: a message is longer than %d bytes", len(c.buf))
 		}
-		return msgs, nil
+		if kernel, ok := from.(*unix.SockaddrNetlink); !ok || kernel.Pid != 0 {
+			continue // from another process
+		}
+		return syscall.ParseNetlinkMessage(c.buf[:n])
 	}
 }
 

@@ -27,20 +27,24 @@ func family(a netip.Addr) uint8 {
 	return unix.AF_INET6
 }
 
-// attributes are those of a message, by type. A value is only good until the
-// next message.
+// attributes are those of a message, by type. A value is only good as long as
+// the message is.
 type attributes [64][]byte
 
-func parseAttributes(b []byte) (attributes, error) {
-	var byType attributes
-	list, err := nl.ParseRouteAttr(b)
-	for _, a := range list {
+func parseAttributes(b []byte) (byType attributes, err error) {
+	for len(b) >= unix.SizeofRtAttr {
+		size := int(nl.NativeEndian().Uint16(b))
 		// The two upper bits are flags (NLA_F_NESTED, NLA_F_NET_BYTEORDER).
-		if t := int(a.Attr.Type & 0x3fff); t < len(byType) {
-			byType[t] = a.Value
+		kind := int(nl.NativeEndian().Uint16(b[2:]) & 0x3fff)
+		if size < unix.SizeofRtAttr || size > len(b) {
+			return byType, unix.EBADMSG
 		}
+		if kind < len(byType) {
+			byType[kind] = b[unix.SizeofRtAttr:size]
+		}
+		b = b[min(len(b), (size+unix.RTA_ALIGNTO-1)&^(unix.RTA_ALIGNTO-1)):]
 	}
-	return byType, err
+	return byType, nil
 }
 
 func (a *attributes) addr(t int) netip.Addr {

@@ -94,6 +94,12 @@ func TestWatchHearsOthers(t *testing.T) {
 		name, command string
 		wake          bool
 	}{
+		// The kernel tells of a device's carrier up to a second later, so what wakes comes last.
+		{"a stranger's device", "ip link add other type veth peer name other2", false},
+		{"a stranger's device up", "ip link set other up", false},
+		{"a stranger's address", "ip addr add 198.51.100.1/24 dev other", false},
+		{"a stranger's neighbour", "ip neigh add 198.51.100.2 lladdr 0a:00:00:00:00:55 dev other", false},
+		{"a stranger's route", "ip route add unreachable 198.18.0.0/15 proto static", false},
 		{"our route deleted", "ip route del 10.244.3.0/24", true},
 		{"our route replaced by a stranger's", "ip route replace 10.244.2.0/24 via 192.0.2.1 proto static", true},
 		{"our nexthop deleted", "ip nexthop del id 18", true},
@@ -106,11 +112,6 @@ func TestWatchHearsOthers(t *testing.T) {
 		{"our device changed", "ip link set tulle.1 mtu 1400", true},
 		{"the underlay's address changed", "ip addr add 192.0.2.77/24 dev eth0", true},
 		{"the underlay down", "ip link set eth0 down", true},
-		{"a stranger's device", "ip link add other type veth peer name other2", false},
-		{"a stranger's device up", "ip link set other up", false},
-		{"a stranger's address", "ip addr add 198.51.100.1/24 dev other", false},
-		{"a stranger's neighbour", "ip neigh add 198.51.100.2 lladdr 0a:00:00:00:00:55 dev other", false},
-		{"a stranger's route", "ip route add unreachable 198.18.0.0/15 proto static", false},
 	} {
 		settle()
 		before := wakes.Load()

@@ -25,19 +25,16 @@ type held struct {
 // from before and is as it should be.
 //
 // The errors are those of claim, ErrTaken, ErrRefused and subnet.ErrFull.
-func (s *Store) Acquire(ctx context.Context, ttl time.Duration, claim func(subnet.Network) (Claim, error)) (subnet.Lease, subnet.Snapshot, error) {
+func (s *Store) Acquire(ctx context.Context, ttl time.Duration, claim func(subnet.Network) (Claim, error)) (subnet.Lease, error) {
 	h := held{claim: claim, ttl: ttl}
-	v, wrote, err := s.acquire(ctx, &h)
-	if err == nil && wrote {
-		v, err = s.read(ctx)
-	}
+	v, _, err := s.acquire(ctx, &h)
 	if err != nil {
-		return subnet.Lease{}, subnet.Snapshot{}, err
+		return subnet.Lease{}, err
 	}
 	s.mu.Lock()
-	s.held = h
+	s.held, s.seen = h, v
 	s.mu.Unlock()
-	return h.lease, v.snapshot(), nil
+	return h.lease, nil
 }
 
 // acquire takes the lease of h and completes it. The view is from before what

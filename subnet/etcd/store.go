@@ -23,6 +23,7 @@ type Store struct {
 	mu sync.Mutex // guards all following fields
 
 	held held
+	seen *view // by Acquire, just before the lease was held; for Watch to begin with
 }
 
 // Open connects to etcd. It waits until etcd answers only where a password has

@@ -107,7 +107,7 @@ const ttl = time.Hour
 
 func acquire(t *testing.T, s *etcd.Store, claim func(subnet.Network) (etcd.Claim, error)) subnet.Lease {
 	t.Helper()
-	l, _, err := s.Acquire(t.Context(), ttl, claim)
+	l, err := s.Acquire(t.Context(), ttl, claim)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +175,7 @@ func TestAcquire(t *testing.T) {
 			for key, value := range test.there {
 				w.put(t, key, value)
 			}
-			l, _, err := w.open(t).Acquire(t.Context(), ttl, test.claim)
+			l, err := w.open(t).Acquire(t.Context(), ttl, test.claim)
 			got := l.Subnets[subnet.IPv4].String()
 			if err != nil {
 				got = err.Error()
@@ -221,7 +221,7 @@ func TestManyNodesAtOnce(t *testing.T) {
 	for i := range nodes {
 		s := w.open(t)
 		wg.Go(func() {
-			l, _, err := s.Acquire(t.Context(), ttl, node(fmt.Sprintf("node%d", i), fmt.Sprintf("192.0.2.%d", 10+i)))
+			l, err := s.Acquire(t.Context(), ttl, node(fmt.Sprintf("node%d", i), fmt.Sprintf("192.0.2.%d", 10+i)))
 			mu.Lock()
 			defer mu.Unlock()
 			if other, taken := seen[l.Subnets[subnet.IPv4]]; err != nil || taken {
@@ -239,7 +239,7 @@ func TestNetworkFull(t *testing.T) {
 	for i := range 3 {
 		acquire(t, w.open(t), node(fmt.Sprintf("node%d", i), fmt.Sprintf("192.0.2.%d", 10+i)))
 	}
-	_, _, err := w.open(t).Acquire(t.Context(), ttl, node("one-too-many", "192.0.2.99"))
+	_, err := w.open(t).Acquire(t.Context(), ttl, node("one-too-many", "192.0.2.99"))
 	if !errors.Is(err, subnet.ErrFull) || !strings.Contains(err.Error(), "all 3 subnets") {
 		t.Errorf("Acquire in a full network = %v, want %v and the count", err, subnet.ErrFull)
 	}
@@ -253,7 +253,7 @@ func TestWaitsForNetwork(t *testing.T) {
 	s := w.openLog(t, zap.New(core))
 	got := make(chan subnet.Lease)
 	go func() {
-		l, _, err := s.Acquire(t.Context(), ttl, node("node1", "192.0.2.10"))
+		l, err := s.Acquire(t.Context(), ttl, node("node1", "192.0.2.10"))
 		if err != nil {
 			t.Error(err)
 		}
@@ -395,7 +395,7 @@ func TestRenewalWritesNothing(t *testing.T) {
 	w := newWorld(t, small)
 	s := w.open(t)
 	short := 10 * time.Second // etcd renews after a third of it
-	l, _, err := s.Acquire(t.Context(), short, node("node1", "192.0.2.10"))
+	l, err := s.Acquire(t.Context(), short, node("node1", "192.0.2.10"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -474,7 +474,7 @@ func TestRefused(t *testing.T) {
 			s, err := etcd.Open(ctx, etcd.Config{Endpoints: []string{w.url}, Prefix: prefix, Username: test.user, Password: test.password}, zap.NewNop())
 			if err == nil {
 				defer s.Close()
-				_, _, err = s.Acquire(ctx, ttl, node("node1", "192.0.2.10"))
+				_, err = s.Acquire(ctx, ttl, node("node1", "192.0.2.10"))
 			}
 			switch {
 			case test.want == "" && err != nil:
@@ -499,7 +499,7 @@ func TestSilentWhileAway(t *testing.T) {
 	s := w.openLog(t, zap.New(core))
 	done := make(chan error, 1)
 	go func() {
-		_, _, err := s.Acquire(t.Context(), ttl, node("node1", "192.0.2.10"))
+		_, err := s.Acquire(t.Context(), ttl, node("node1", "192.0.2.10"))
 		done <- err
 	}()
 	soon(t, "it is told that etcd is away", func() bool { return logs.Len() > 0 })

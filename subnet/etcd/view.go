@@ -37,41 +37,42 @@ func (s *Store) read(ctx context.Context) (*view, error) {
 		return nil, err
 	}
 	v := &view{rev: answer.Header.Revision}
-	s.put(v, nil) // no configuration, unless there is one
+	s.noConfig(v) // unless there is one
+	var records []subnet.Record
 	for _, r := range answer.Responses {
 		for _, kv := range r.GetResponseRange().Kvs {
-			s.put(v, kv)
+			if record, ok := s.put(v, kv); ok {
+				records = append(records, record)
+			}
 		}
 	}
+	v.leases = subnet.NewLeases(records)
 	return v, nil
 }
 
-// put notes a key's new value; nil stands for the configuration's absence.
-func (s *Store) put(v *view, kv *mvccpb.KeyValue) {
-	if kv == nil {
-		v.network, v.configRev = subnet.Network{}, 0
-		v.noNetwork = fmt.Errorf("%w at %s; put one there, for example with `tullectl network set --network 10.244.0.0/16`", ErrNoNetwork, s.configKey())
-		return
-	}
+// noConfig notes that there is no configuration.
+func (s *Store) noConfig(v *view) {
+	v.network, v.configRev = subnet.Network{}, 0
+	v.noNetwork = fmt.Errorf("%w at %s; put one there, for example with `tullectl network set --network 10.244.0.0/16`", ErrNoNetwork, s.configKey())
+}
+
+// put notes a key's value, but for a lease, which it returns.
+func (s *Store) put(v *view, kv *mvccpb.KeyValue) (r subnet.Record, isLease bool) {
 	if string(kv.Key) == s.configKey() {
 		v.configRev = kv.ModRevision
 		v.network, v.noNetwork = subnet.ParseNetwork(kv.Value)
 		if v.noNetwork != nil {
 			v.noNetwork = fmt.Errorf("the network at %s is not valid; correct it with `tullectl network set`: %w", s.configKey(), v.noNetwork)
 		}
-		return
+		return r, false
 	}
 	key, ok := strings.CutPrefix(string(kv.Key), s.subnetsDir())
 	if !ok {
-		return // not ours
+		return r, false // not ours
 	}
 	lease, err := subnet.ParseLease(key, kv.Value)
 	v.setFault(key, err)
-	if err != nil {
-		v.leases = v.leases.Without(key)
-		return
-	}
-	v.leases = v.leases.With(subnet.Record{Lease: lease, Created: kv.CreateRevision, Modified: kv.ModRevision, ID: kv.Lease})
+	return subnet.Record{Lease: lease, Created: kv.CreateRevision, Modified: kv.ModRevision, ID: kv.Lease}, err == nil
 }
 
 // setFault notes why a key is no lease, or with nil that it is one or is gone.
@@ -93,14 +94,21 @@ func (v *view) setFault(key string, err error) {
 // apply notes what an event says.
 func (s *Store) apply(v *view, e *clientv3.Event) {
 	if e.Type == mvccpb.Event_PUT {
-		s.put(v, e.Kv)
+		if r, ok := s.put(v, e.Kv); ok {
+			v.leases = v.leases.With(r)
+			return
+		}
+	}
+	if key, ok := strings.CutPrefix(string(e.Kv.Key), s.subnetsDir()); ok {
+		v.leases = v.leases.Without(key) // gone, or no lease any more
+	}
+	if e.Type != mvccpb.Event_DELETE {
 		return
 	}
 	if string(e.Kv.Key) == s.configKey() {
-		s.put(v, nil)
+		s.noConfig(v)
 	}
 	if key, ok := strings.CutPrefix(string(e.Kv.Key), s.subnetsDir()); ok {
-		v.leases = v.leases.Without(key)
 		v.setFault(key, nil)
 	}
 }

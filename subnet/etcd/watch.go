@@ -19,11 +19,8 @@ import (
 // returns ErrTaken when another node overwrites our lease.
 func (s *Store) Watch(ctx context.Context, emit func(subnet.Snapshot)) error {
 	for {
-		v, err := s.read(ctx)
+		v, err := s.begin(ctx)
 		if err != nil {
-			return err
-		}
-		if err := s.checkOwn(v); err != nil {
 			return err
 		}
 		emit(v.snapshot())
@@ -41,6 +38,23 @@ func (s *Store) Watch(ctx context.Context, emit func(subnet.Snapshot)) error {
 		case <-time.After(tryFirst):
 		}
 	}
+}
+
+// begin is where to follow from: what Acquire has seen, so that a cluster's
+// leases are read once, or else what etcd holds now.
+func (s *Store) begin(ctx context.Context) (*view, error) {
+	s.mu.Lock()
+	v := s.seen
+	s.seen = nil
+	s.mu.Unlock()
+	if v != nil {
+		return v, nil
+	}
+	v, err := s.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return v, s.checkOwn(v)
 }
 
 // follow tells changes after v until the watch ends.
