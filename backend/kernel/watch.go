@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync/atomic"
 	"syscall"
 
+	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
@@ -75,12 +77,12 @@ func (k *Kernel) Watch(ctx context.Context, l Listener) error {
 type devices struct {
 	names   map[string]bool
 	ours    map[int]string
-	indexes map[int]bool // ours and the underlay's
+	byIndex map[int]string // ours and the underlay's
 }
 
 // watch notes which devices matter from now on.
 func (k *Kernel) watch(want backend.State, ours map[int]string) {
-	d := &devices{names: map[string]bool{}, ours: ours, indexes: map[int]bool{}}
+	d := &devices{names: map[string]bool{}, ours: ours, byIndex: maps.Clone(ours)}
 	index := k.index()
 	for key, e := range want {
 		if key.Kind != backend.KindLink {
@@ -89,12 +91,9 @@ func (k *Kernel) watch(want backend.State, ours map[int]string) {
 		for _, name := range []string{key.Name, e.(backend.Link).Underlay} {
 			d.names[name] = true
 			if i, err := index(name); err == nil {
-				d.indexes[i] = true
+				d.byIndex[i] = name
 			}
 		}
-	}
-	for i := range ours {
-		d.indexes[i] = true
 	}
 	k.watched.Store(d)
 }
@@ -133,11 +132,21 @@ func (k *Kernel) tell(l Listener, m syscall.NetlinkMessage) {
 		if row != nil {
 			l.Heard(row, m.Header.Type == unix.RTM_DELADDR)
 		}
-		if err == nil && (row != nil || !d.indexes[ifindex(m.Data)]) {
+		if err == nil && (row != nil || d.byIndex[ifindex(m.Data)] == "") {
 			return
 		}
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
-		if len(m.Data) < unix.SizeofIfInfomsg || d.indexes[ifindex(m.Data)] {
+		if len(m.Data) < unix.SizeofIfInfomsg {
+			break
+		}
+		if d.ours[ifindex(m.Data)] != "" {
+			link, err := netlink.LinkDeserialize((*unix.NlMsghdr)(&m.Header), m.Data)
+			if v, ok := link.(*netlink.Vxlan); ok && err == nil {
+				l.Heard(entry(v, func(i int) string { return d.byIndex[i] }), m.Header.Type == unix.RTM_DELLINK)
+				return
+			}
+		}
+		if d.byIndex[ifindex(m.Data)] != "" {
 			break
 		}
 		attrs, err := parseAttributes(m.Data[unix.SizeofIfInfomsg:])

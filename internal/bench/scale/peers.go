@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"strconv"
 	"strings"
@@ -11,6 +13,9 @@ import (
 
 	"tulle/internal/lab"
 )
+
+// settle is how long the start's echo in the kernel may last.
+const settle = 2 * time.Second
 
 // few is how often a change of one peer is measured.
 const few = 300
@@ -75,6 +80,9 @@ func measurePeers(ctx context.Context, bin string, n int, idle time.Duration) er
 	row("etcd requests for it", "%d", after-before)
 	row("log for it", "%d bytes", size(node.Log("tulled"))-logBefore)
 
+	if err := sleep(ctx, settle); err != nil {
+		return err
+	}
 	var one []time.Duration
 	for i := range few {
 		rows.reset()
@@ -89,6 +97,12 @@ func measurePeers(ctx context.Context, bin string, n int, idle time.Duration) er
 		time.Sleep(5 * time.Millisecond) // one by one
 	}
 	row("one peer added: etcd write to last kernel entry, p50 / p99", "%.2f / %.2f ms", millis(quantile(one, 0.5)), millis(quantile(one, 0.99)))
+
+	fullPasses, err := passes(ctx, node)
+	if err != nil {
+		return err
+	}
+	row("passes so far", "%s", fullPasses)
 
 	rows.reset()
 	start = time.Now()
@@ -134,6 +148,27 @@ func enlarge(ctx context.Context, l *lab.Lab) (*lab.Host, error) {
 		return nil, err
 	}
 	return node, l.SetNetwork(ctx, "--network", "10.128.0.0/9", "--subnet-len", "24", "--force")
+}
+
+// passes tells what tulled has counted of its passes over the kernel.
+func passes(ctx context.Context, node *lab.Host) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:8471/metrics", nil)
+	if err != nil {
+		return "", err
+	}
+	resp, err := node.Client().Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	var counts []string
+	for scan := bufio.NewScanner(resp.Body); scan.Scan(); {
+		if rest, ok := strings.CutPrefix(scan.Text(), "tulle_passes_total{result=\"clean\",why="); ok {
+			why, count, _ := strings.Cut(rest, "} ")
+			counts = append(counts, count+" "+strings.Trim(why, "\""))
+		}
+	}
+	return strings.Join(counts, ", "), nil
 }
 
 // used is what a process has used so far.
