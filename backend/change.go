@@ -33,9 +33,15 @@ func (c Change) String() string {
 // Diff is the changes that lead from have to want. Applied in order they leave
 // no gap: rows are added after what they depend on, and all that is added is
 // there before the first row is deleted. Diff(want, want) is empty.
-func Diff(want, have State) []Change {
+func Diff(want, have State) []Change { return DiffOf(AllKinds, want, have) }
+
+// DiffOf is the Diff of rows of some kinds; have holds no others.
+func DiffOf(kinds Kinds, want, have State) []Change {
 	var changes []Change
 	for key, w := range want {
+		if !kinds.Has(key.Kind) {
+			continue
+		}
 		if h := have[key]; h != w {
 			changes = append(changes, Change{Have: h, Want: w})
 		}

@@ -28,18 +28,45 @@ const (
 	KindAddr
 	KindChain
 	KindJump
+	KindSource
 	KindFDB
 	KindNeigh
 	KindNexthop
 	KindRoute
+	KindGuard // drops what no Source allows, so it comes after these
 )
 
-// Kinds lists all kinds in the order of application.
-var Kinds = [...]Kind{KindSysctl, KindLink, KindAddr, KindChain, KindJump, KindFDB, KindNeigh, KindNexthop, KindRoute}
-
 func (k Kind) String() string {
-	return [...]string{"sysctl", "link", "address", "chain", "jump", "fdb", "neighbour", "nexthop", "route"}[k]
+	return [...]string{"sysctl", "link", "address", "chain", "jump", "source", "fdb", "neighbour", "nexthop", "route", "guard"}[k]
 }
+
+// Kinds is a set of Kinds.
+type Kinds uint16
+
+// KindsOf is the set of the given kinds.
+func KindsOf(kinds ...Kind) Kinds {
+	var set Kinds
+	for _, k := range kinds {
+		set |= 1 << k
+	}
+	return set
+}
+
+// AllKinds is every kind. Firewall, Guards and Settings are those that the kernel
+// keeps apart from the tables of rtnetlink(7), which is what Network is.
+var (
+	AllKinds = Kinds(1<<(KindGuard+1) - 1)
+	Firewall = KindsOf(KindChain, KindJump)
+	Guards   = KindsOf(KindSource, KindGuard)
+	Settings = KindsOf(KindSysctl)
+	Network  = AllKinds &^ Firewall &^ Guards &^ Settings
+)
+
+// Has reports whether k is in the set.
+func (s Kinds) Has(k Kind) bool { return s&(1<<k) != 0 }
+
+// Overlaps reports whether the sets share a kind.
+func (s Kinds) Overlaps(other Kinds) bool { return s&other != 0 }
 
 // Key identifies an Entry. It is small, because there is one for every row of a
 // large cluster.

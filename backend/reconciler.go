@@ -4,16 +4,16 @@ import (
 	"context"
 	"maps"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"time"
 )
 
 // Kernel holds the rows. Its methods are called one at a time.
 type Kernel interface {
-	// Dump returns the rows that are ours and whatever stands under the Keys of
-	// want. An error means that nothing is known: rows may be missing.
-	Dump(ctx context.Context, want State) (State, error)
+	// Dump returns the rows of some kinds that are ours, and whatever stands
+	// under the Keys of want. An error means that nothing is known: rows may be
+	// missing.
+	Dump(ctx context.Context, kinds Kinds, want State) (State, error)
 	// Apply makes the changes in order. It goes on after a change that the
 	// kernel refuses, but for one of a link, and joins a *ChangeError for each.
 	Apply(ctx context.Context, changes []Change) error
@@ -32,7 +32,7 @@ func (e *ChangeError) Unwrap() error { return e.Err }
 // Pass tells what one pass of the Reconciler did.
 type Pass struct {
 	Why     string   // what led to the pass
-	Full    bool     // the kernel was dumped; else only the new wishes were applied
+	Kinds   Kinds    // that the kernel was asked for; none: only new wishes were applied
 	Changes []Change // what was applied or tried
 	Err     error    // nil: the kernel holds what is wanted
 	Took    time.Duration
@@ -47,12 +47,12 @@ const (
 )
 
 // Times of the Reconciler: how long it gathers wakes, how often it looks
-// without being woken, and how it retries.
+// without being woken, which is a safety net, and how it retries.
 const (
 	gather     = 20 * time.Millisecond
-	period     = 30 * time.Second
+	period     = 5 * time.Minute
 	retryFirst = time.Second
-	retryMost  = period
+	retryMost  = 30 * time.Second
 )
 
 // Reconciler keeps the kernel equal to a wanted State. It compares with what
@@ -60,8 +60,8 @@ const (
 // anybody else does to our rows.
 //
 // When the wanted State changes, the difference to the former one is applied at
-// once, at a cost that does not grow with all that stays. Full passes, which
-// dump the kernel, follow a Wake, an error, and a timer.
+// once, at a cost that does not grow with all that stays. Passes that look at the
+// kernel's tables follow a Wake, an error, and a timer.
 type Reconciler struct {
 	kernel Kernel
 	report func(Pass)
@@ -74,6 +74,7 @@ type Reconciler struct {
 	started bool           // there was an Update
 	clean   bool           // the kernel holds want, but for what is pending
 	pending map[Key]Change // of want, not yet applied; kept only while clean
+	woken   Kinds          // to look at when a wake is received
 }
 
 // NewReconciler returns a Reconciler that wants nothing yet and tells report
@@ -123,18 +124,22 @@ func (r *Reconciler) Set(want State) {
 	})
 }
 
-// Wake asks for a full pass soon. It never blocks; many wakes may lead to one
-// pass.
-func (r *Reconciler) Wake() { signal(r.wake) }
+// Wake asks for a look at some kinds soon. Many wakes may lead to one pass.
+func (r *Reconciler) Wake(kinds Kinds) {
+	r.mu.Lock()
+	r.woken |= kinds
+	r.mu.Unlock()
+	signal(r.wake)
+}
 
-// Heard tells that a row was set, or is gone. It leads to a full pass if that is
-// not as wanted.
+// Heard tells that a row was set, or is gone. It leads to a look at the tables
+// if that is not as wanted.
 func (r *Reconciler) Heard(row Entry, gone bool) {
 	r.mu.Lock()
 	alarming := Alarming(r.want, row, gone)
 	r.mu.Unlock()
 	if alarming {
-		r.Wake()
+		r.Wake(Network)
 	}
 }
 
@@ -159,7 +164,7 @@ func signal(c chan struct{}) {
 func (r *Reconciler) Look(ctx context.Context) (want, have State, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	have, err = r.kernel.Dump(ctx, r.want)
+	have, err = r.kernel.Dump(ctx, AllKinds, r.want)
 	return maps.Clone(r.want), have, err
 }
 
@@ -170,21 +175,19 @@ func (r *Reconciler) Run(ctx context.Context) error {
 	defer timer.Stop()
 	why := WhyTimer // of the pass that the timer leads to
 	for {
-		p := Pass{Why: why}
+		p := Pass{Why: why, Kinds: AllKinds}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-r.update:
-			p.Why = WhyUpdate
+			p.Why, p.Kinds = WhyUpdate, 0
 		case <-r.wake:
-			p.Why = WhyWake
 			if err := sleep(ctx, gather); err != nil {
 				return err
 			}
-			forget(r.wake)
+			p.Why, p.Kinds = WhyWake, r.takeWoken()
 		case <-timer.C:
 		}
-		p.Full = p.Why != WhyUpdate
 		if !r.pass(ctx, &p) {
 			continue
 		}
@@ -211,12 +214,22 @@ func (r *Reconciler) pass(ctx context.Context, p *Pass) bool {
 		return false
 	}
 	start := time.Now()
-	if p.Full = p.Full || !r.clean; p.Full {
-		p.Changes, p.Err = r.full(ctx)
-	} else {
-		p.Changes = slices.Collect(maps.Values(r.pending))
-		sortChanges(p.Changes)
-		p.Err = r.kernel.Apply(ctx, p.Changes)
+	if !r.clean {
+		p.Kinds = AllKinds
+	}
+	if p.Kinds != 0 {
+		p.Changes, p.Err = r.look(ctx, p.Kinds)
+	}
+	if p.Err == nil {
+		var rest []Change // wishes of kinds that were not looked at
+		for key, c := range r.pending {
+			if !p.Kinds.Has(key.Kind) {
+				rest = append(rest, c)
+			}
+		}
+		sortChanges(rest)
+		p.Changes = append(p.Changes, rest...)
+		p.Err = r.kernel.Apply(ctx, rest)
 	}
 	clear(r.pending)
 	r.clean = p.Err == nil
@@ -224,16 +237,16 @@ func (r *Reconciler) pass(ctx context.Context, p *Pass) bool {
 	return true
 }
 
-// full dumps, diffs and applies. A link that changed may have taken rows with
+// look dumps, diffs and applies. A link that changed may have taken rows with
 // it, so then it looks again.
-func (r *Reconciler) full(ctx context.Context) ([]Change, error) {
+func (r *Reconciler) look(ctx context.Context, kinds Kinds) ([]Change, error) {
 	var all []Change
 	for {
-		have, err := r.kernel.Dump(ctx, r.want)
+		have, err := r.kernel.Dump(ctx, kinds, r.want)
 		if err != nil {
 			return all, err
 		}
-		changes := Diff(r.want, have)
+		changes := DiffOf(kinds, r.want, have)
 		if len(changes) == 0 {
 			return all, nil
 		}
@@ -246,6 +259,19 @@ func (r *Reconciler) full(ctx context.Context) ([]Change, error) {
 	}
 }
 
+// takeWoken is what was asked to be looked at since the last call.
+func (r *Reconciler) takeWoken() Kinds {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	select {
+	case <-r.wake: // was sent after the one just received, and is answered as well
+	default:
+	}
+	kinds := r.woken
+	r.woken = 0
+	return kinds
+}
+
 func changesLink(changes []Change) bool {
 	for _, c := range changes {
 		if c.Key().Kind == KindLink {
@@ -253,14 +279,6 @@ func changesLink(changes []Change) bool {
 		}
 	}
 	return false
-}
-
-// forget takes back a signal that was sent and not received.
-func forget(c chan struct{}) {
-	select {
-	case <-c:
-	default:
-	}
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

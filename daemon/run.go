@@ -47,6 +47,8 @@ func run(ctx context.Context, c config, log *zap.Logger) error {
 		g.Go(func() error { return n.store.Watch(ctx, d.follow) })
 		g.Go(func() error { return n.store.Health(ctx, d.etcdUp) })
 		g.Go(func() error { return n.kernel.Watch(ctx, rec) })
+		g.Go(func() error { return n.kernel.WatchRules(ctx, rec) })
+		g.Go(func() error { return n.kernel.WatchLegacyRules(ctx, rec) })
 		return rec.Run(ctx)
 	})
 

@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"go.uber.org/zap"
@@ -69,22 +71,20 @@ func logChanges(log *zap.Logger, p backend.Pass) {
 		}
 	}
 	const most = 12
-	counts := map[string]int{}
+	counts := map[backend.Kind]int{}
 	for _, c := range p.Changes {
 		if refused[c.Key()] {
 			continue // told as an error
 		}
-		counts[c.Key().Kind.String()]++
+		counts[c.Key().Kind]++
 		if len(p.Changes) <= most {
 			log.Info("kernel changed", zap.Stringer("change", c), zap.String("why", p.Why))
 		}
 	}
 	if len(p.Changes) > most {
 		fields := []zap.Field{zap.Int("changes", len(p.Changes)-len(refused)), zap.String("why", p.Why), zap.Duration("took", p.Took)}
-		for _, k := range backend.Kinds {
-			if n := counts[k.String()]; n > 0 {
-				fields = append(fields, zap.Int(k.String(), n))
-			}
+		for _, kind := range slices.Sorted(maps.Keys(counts)) {
+			fields = append(fields, zap.Int(kind.String(), counts[kind]))
 		}
 		log.Info("kernel changed", fields...)
 	}

@@ -34,7 +34,7 @@ type Kernel struct {
 var _ backend.Kernel = (*Kernel)(nil)
 
 // Dump implements backend.Kernel.
-func (k *Kernel) Dump(_ context.Context, _ backend.State) (backend.State, error) {
+func (k *Kernel) Dump(_ context.Context, kinds backend.Kinds, _ backend.State) (backend.State, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.dumps++
@@ -43,7 +43,9 @@ func (k *Kernel) Dump(_ context.Context, _ backend.State) (backend.State, error)
 			return nil, err
 		}
 	}
-	return maps.Clone(k.state()), nil
+	have := maps.Clone(k.state())
+	maps.DeleteFunc(have, func(key backend.Key, _ backend.Entry) bool { return !kinds.Has(key.Kind) })
+	return have, nil
 }
 
 // Apply implements backend.Kernel.

@@ -75,22 +75,26 @@ func (k *Kernel) Close() error {
 func (k *Kernel) Nexthops() bool { return k.nexthops }
 
 // Dump implements backend.Kernel.
-func (k *Kernel) Dump(ctx context.Context, want backend.State) (backend.State, error) {
+func (k *Kernel) Dump(ctx context.Context, kinds backend.Kinds, want backend.State) (backend.State, error) {
 	have := backend.State{}
 	index := map[int]string{} // of our devices
 	for _, step := range []struct {
-		what string
-		dump func() error
+		what  string
+		kinds backend.Kinds
+		dump  func() error
 	}{
-		{"sysctls", func() error { return dumpSysctls(have, want) }},
-		{"links", func() error { return k.dumpLinks(have, want, index) }},
-		{"addresses", func() error { return dumpAddrs(k.conn, have, index) }},
-		{"chains", func() error { return k.tables.dump(have) }},
-		{"forwarding databases", func() error { return dumpFDB(k.conn, have, index) }},
-		{"neighbours", func() error { return dumpNeighs(k.conn, have, index) }},
-		{"nexthops", func() error { return k.dumpNexthops(have) }},
-		{"routes", func() error { return k.dumpRoutes(have) }},
+		{"sysctls", backend.Settings, func() error { return dumpSysctls(have, want) }},
+		{"chains", backend.Firewall, func() error { return k.tables.dump(have) }},
+		{"links", backend.Network, func() error { return k.dumpLinks(have, want, index) }},
+		{"addresses", backend.Network, func() error { return dumpAddrs(k.conn, have, index) }},
+		{"forwarding databases", backend.Network, func() error { return dumpFDB(k.conn, have, index) }},
+		{"neighbours", backend.Network, func() error { return dumpNeighs(k.conn, have, index) }},
+		{"nexthops", backend.Network, func() error { return k.dumpNexthops(have) }},
+		{"routes", backend.Network, func() error { return k.dumpRoutes(have) }},
 	} {
+		if !kinds.Overlaps(step.kinds) {
+			continue
+		}
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
@@ -98,7 +102,9 @@ func (k *Kernel) Dump(ctx context.Context, want backend.State) (backend.State, e
 			return nil, fmt.Errorf("read %s: %w", step.what, err)
 		}
 	}
-	k.watch(want, index)
+	if kinds.Overlaps(backend.Network) {
+		k.watch(want, index)
+	}
 	return have, nil
 }
 

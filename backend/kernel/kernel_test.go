@@ -139,7 +139,7 @@ func apply(t *testing.T, k *Kernel, want backend.State) []backend.Change {
 func dump(t *testing.T, k *Kernel, want backend.State) backend.State {
 	t.Helper()
 	inside(t)
-	have, err := k.Dump(t.Context(), want)
+	have, err := k.Dump(t.Context(), backend.AllKinds, want)
 	if err != nil {
 		t.Fatalf("dump: %v", err)
 	}

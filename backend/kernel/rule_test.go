@@ -44,18 +44,32 @@ func useIPTables(t *testing.T, kind string) {
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 }
 
+// clusters and owns are the prefixes of the tests' network and node.
+var (
+	clusters = [2]netip.Prefix{netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd42::/48")}
+	owns     = [2]netip.Prefix{netip.MustParsePrefix("10.244.1.0/24"), netip.MustParsePrefix("fd42:0:0:1::/64")}
+)
+
+// rules are the real ones for a node with one family.
+func rules(f subnet.Family) backend.State {
+	in := backend.Input{Masq: true}
+	in.Network.Pools[f].Prefix = clusters[f]
+	in.Self.Subnets[f] = owns[f]
+	return firewall.Desired(in)
+}
+
+func jumps(f subnet.Family) []backend.Jump {
+	var n subnet.Network
+	n.Pools[f].Prefix = clusters[f]
+	return firewall.Jumps(n)
+}
+
 func testChains(t *testing.T, kind string, f subnet.Family) {
 	h := fresh(t)
 	useIPTables(t, kind)
-	in := backend.Input{Masq: true}
-	cluster, own := "10.244.0.0/16", "10.244.1.0/24"
-	if f == subnet.IPv6 {
-		cluster, own = "fd42::/48", "fd42:0:0:1::/64"
-	}
-	in.Network.Pools[f].Prefix = netip.MustParsePrefix(cluster)
-	in.Self.Subnets[f] = netip.MustParsePrefix(own)
-	want := firewall.Desired(in)
-	k := open(t, firewall.Jumps(in.Network)...)
+	want := rules(f)
+	own := owns[f].String()
+	k := open(t, jumps(f)...)
 	apply(t, k, want)
 	same(t, k, want)
 

@@ -19,6 +19,7 @@ import (
 var groups = []uint{
 	unix.RTNLGRP_LINK, unix.RTNLGRP_NEIGH, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
 	unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_NEXTHOP,
+	unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_IPV6_NETCONF,
 }
 
 // Listener hears of changes in the kernel.
@@ -26,14 +27,27 @@ type Listener interface {
 	// Heard tells that a row of a device of ours was set, or is gone. It may
 	// have been our own doing.
 	Heard(row backend.Entry, gone bool)
-	// Wake tells that rows of ours were, or may have been, changed by others.
-	Wake()
+	// Wake tells that rows of ours of these kinds were, or may have been,
+	// changed by others.
+	Wake(backend.Kinds)
 }
 
 // Watch tells l about changes in the kernel until ctx ends, and returns the
-// error of ctx then.
+// error of ctx then. Changes of rules are heard by WatchRules.
 func (k *Kernel) Watch(ctx context.Context, l Listener) error {
-	sock, err := nl.Subscribe(unix.NETLINK_ROUTE, groups...)
+	return hear(ctx, unix.NETLINK_ROUTE, groups, func() { l.Wake(backend.AllKinds) }, func(m syscall.NetlinkMessage) {
+		// The kernel tells who made a change of a link or a route, but not of an
+		// FDB row nor of all others.
+		if m.Header.Pid != k.conn.port {
+			k.tell(l, m)
+		}
+	})
+}
+
+// hear calls each for every message of some netlink groups until ctx ends, and
+// lost when there were more than could be heard.
+func hear(ctx context.Context, protocol int, groups []uint, lost func(), each func(syscall.NetlinkMessage)) error {
+	sock, err := nl.Subscribe(protocol, groups...)
 	if err != nil {
 		return fmt.Errorf("subscribe to kernel changes: %w", err)
 	}
@@ -47,28 +61,24 @@ func (k *Kernel) Watch(ctx context.Context, l Listener) error {
 			sock.Close()
 		}
 	}()
-	_ = sock.SetReceiveBufferSize(receiveBuffer, true)
+	_ = sock.SetReceiveBufferSize(receiveBuffer, true) // needs a privilege; without it more is lost
 	for {
 		msgs, from, err := sock.Receive()
 		switch {
 		case closed.Load():
 			return ctx.Err()
-		case errors.Is(err, unix.ENOBUFS): // told more than we could hear
-			l.Wake()
+		case errors.Is(err, unix.ENOBUFS):
+			lost()
 			continue
 		case errors.Is(err, unix.EINTR):
 			continue
 		case err != nil:
 			return fmt.Errorf("receive kernel changes: %w", err)
 		case from.Pid != 0:
-			continue
+			continue // not from the kernel
 		}
 		for _, m := range msgs {
-			// The kernel tells who made a change of a link or a route, but not
-			// of an FDB row nor of all others.
-			if m.Header.Pid != k.conn.port {
-				k.tell(l, m)
-			}
+			each(m)
 		}
 	}
 }
@@ -106,6 +116,13 @@ func (k *Kernel) tell(l Listener, m syscall.NetlinkMessage) {
 		return // no row is wanted yet
 	}
 	switch m.Header.Type {
+	case unix.RTM_NEWNETCONF:
+		// struct netconfmsg is a byte, padded; then come NETCONFA_IFINDEX and others.
+		const size, index, all = 4, 1, 0xffffffff
+		if attrs, err := parseAttributes(m.Data[min(size, len(m.Data)):]); err != nil || attrs.uint32(index) == all {
+			l.Wake(backend.Settings)
+		}
+		return
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
 		if len(m.Data) < unix.SizeofRtMsg {
 			break
@@ -154,7 +171,7 @@ func (k *Kernel) tell(l Listener, m syscall.NetlinkMessage) {
 			return
 		}
 	}
-	l.Wake()
+	l.Wake(backend.Network)
 }
 
 // ifindex is the device's index in struct ndmsg, ifinfomsg or ifaddrmsg: bytes 4

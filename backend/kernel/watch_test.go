@@ -3,6 +3,7 @@ package kernel
 import (
 	"context"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -10,27 +11,35 @@ import (
 	"github.com/vishvananda/netns"
 
 	"tulle/backend"
+	"tulle/subnet"
 )
 
 // listener counts what a reconciler would take for a change by others.
 type listener struct {
+	t     *testing.T
 	want  backend.State
 	wakes atomic.Int64
 }
 
-func (l *listener) Wake() { l.wakes.Add(1) }
+func (l *listener) Wake(kinds backend.Kinds) {
+	if kinds == backend.Settings && l.want != nil {
+		return // the kernel does not tell whose doing it was, and a look is cheap
+	}
+	l.wakes.Add(1)
+}
 
 func (l *listener) Heard(row backend.Entry, gone bool) {
 	if backend.Alarming(l.want, row, gone) {
-		l.Wake()
+		l.t.Logf("heard of %v, gone %t", row, gone)
+		l.Wake(backend.Network)
 	}
 }
 
 // watching counts wakes while the test runs. The watcher has to be in the
 // test's namespace when it subscribes.
-func watching(t *testing.T, h host, k *Kernel, want backend.State) *atomic.Int64 {
+func watching(t *testing.T, h host, want backend.State, watch func(context.Context, Listener) error) *atomic.Int64 {
 	t.Helper()
-	l := &listener{want: want}
+	l := &listener{t: t, want: want}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
@@ -40,7 +49,7 @@ func watching(t *testing.T, h host, k *Kernel, want backend.State) *atomic.Int64
 			t.Error(err)
 			return
 		}
-		if err := k.Watch(ctx, l); ctx.Err() == nil {
+		if err := watch(ctx, l); ctx.Err() == nil {
 			t.Errorf("Watch = %v, want it to go on", err)
 		}
 	}()
@@ -59,7 +68,7 @@ func TestWatchIgnoresOwnChanges(t *testing.T) {
 	apply(t, k, backend.NewState(device()))
 	dump(t, k, backend.NewState(device())) // so that it is known which devices matter
 	want := whole()
-	wakes := watching(t, h, k, want)
+	wakes := watching(t, h, want, k.Watch)
 	apply(t, k, want)
 	settle()
 	if got := wakes.Load(); got != 0 {
@@ -74,7 +83,7 @@ func TestWatchIgnoresOwnDeletions(t *testing.T) {
 	apply(t, k, whole())
 	less := backend.NewState(device())
 	dump(t, k, less)
-	wakes := watching(t, h, k, less)
+	wakes := watching(t, h, less, k.Watch)
 	apply(t, k, less)
 	settle()
 	if got := wakes.Load(); got != 0 {
@@ -89,7 +98,7 @@ func TestWatchHearsOthers(t *testing.T) {
 	want := whole()
 	apply(t, k, want)
 	dump(t, k, want)
-	wakes := watching(t, h, k, want)
+	wakes := watching(t, h, want, k.Watch)
 	for _, test := range []struct {
 		name, command string
 		wake          bool
@@ -120,5 +129,64 @@ func TestWatchHearsOthers(t *testing.T) {
 		if woke := wakes.Load() > before; woke != test.wake {
 			t.Errorf("%s: woke %t, want %t", test.name, woke, test.wake)
 		}
+	}
+}
+
+func TestWatchRules(t *testing.T) {
+	for _, kind := range []string{"nft", "legacy"} {
+		t.Run(kind, func(t *testing.T) {
+			h := fresh(t)
+			useIPTables(t, kind)
+			k := open(t, jumps(subnet.IPv4)...)
+			apply(t, k, rules(subnet.IPv4))
+			watch, pause := k.WatchRules, settle
+			if kind == "legacy" {
+				watch, pause = k.WatchLegacyRules, func() { time.Sleep(legacyPeriod + 100*time.Millisecond) }
+			}
+			wakes := watching(t, h, nil, watch)
+			for _, test := range []struct {
+				command string
+				wake    bool
+			}{
+				{"iptables -N KUBE-X;iptables -A KUBE-X -j ACCEPT", kind == "legacy"}, // which knows no better
+				{"iptables -t nat -D TULLE-POSTROUTING 1", true},
+				{"iptables -I FORWARD -j REJECT", true},
+				{"iptables -D FORWARD -j TULLE-FORWARD", true},
+				{"iptables -t nat -F", true},
+			} {
+				pause()
+				before := wakes.Load()
+				for command := range strings.SplitSeq(test.command, ";") {
+					run(t, command)
+				}
+				pause()
+				if woke := wakes.Load() > before; woke != test.wake {
+					t.Errorf("%s: woke %t, want %t", test.command, woke, test.wake)
+				}
+			}
+			if kind == "nft" {
+				before := wakes.Load()
+				run(t, "nft flush ruleset")
+				settle()
+				if wakes.Load() == before {
+					t.Error("nft flush ruleset did not wake")
+				}
+			}
+		})
+	}
+}
+
+func TestWatchSysctls(t *testing.T) {
+	t.Parallel()
+	h := fresh(t)
+	k := open(t)
+	want := whole()
+	apply(t, k, want)
+	dump(t, k, want)
+	wakes := watching(t, h, nil, k.Watch)
+	run(t, "sysctl -q net.ipv4.ip_forward=0")
+	settle()
+	if wakes.Load() == 0 {
+		t.Error("forwarding switched off did not wake")
 	}
 }
