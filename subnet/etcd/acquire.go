@@ -32,7 +32,7 @@ func (s *Store) Acquire(ctx context.Context, ttl time.Duration, claim func(subne
 		return subnet.Lease{}, err
 	}
 	s.mu.Lock()
-	s.held, s.seen = h, v
+	s.held, s.seen, s.alive = h, v, time.Now()
 	s.mu.Unlock()
 	return h.lease, nil
 }
@@ -60,6 +60,9 @@ func (s *Store) acquire(ctx context.Context, h *held) (v *view, wrote bool, err 
 		if chosen.old.Lease == chosen.lease && clientv3.LeaseID(chosen.old.ID) == h.etcd {
 			return v, false, nil // as it should be
 		}
+		s.mu.Lock()
+		s.next = chosen.lease // so that Watch knows it for ours, if it hears of it first
+		s.mu.Unlock()
 		won, err := s.write(ctx, v, chosen, h.etcd)
 		if won {
 			s.log.Info("lease taken", zap.Stringer("subnet", chosen.lease), zap.Bool("reservation", h.etcd == 0))

@@ -12,6 +12,8 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 )
 
 // Config says where etcd is and who we are to it.
@@ -34,10 +36,12 @@ const (
 // Times of the connection. An endpoint that died without a word (no FIN, no
 // RST) is noticed after keepAliveTime + keepAliveTimeout.
 const (
-	dialTimeout      = 5 * time.Second
+	dialTimeout      = 2 * time.Second
 	requestTimeout   = 5 * time.Second
 	keepAliveTime    = 10 * time.Second // etcd's server refuses more than one in 5 s
 	keepAliveTimeout = 5 * time.Second
+	reconnectFirst   = 100 * time.Millisecond
+	reconnectMost    = time.Second
 )
 
 // Check returns all that is wrong with the Config, with the names of the flags.
@@ -88,7 +92,12 @@ func (c Config) client() (clientv3.Config, error) {
 		DialKeepAliveTime:    keepAliveTime,
 		DialKeepAliveTimeout: keepAliveTimeout,
 		PermitWithoutStream:  true,
-		Logger:               zap.NewNop(), // it repeats itself while etcd is away; we tell once
+		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
+			// gRPC itself would come to wait two minutes between tries.
+			Backoff:           backoff.Config{BaseDelay: reconnectFirst, Multiplier: 1.6, Jitter: 0.2, MaxDelay: reconnectMost},
+			MinConnectTimeout: dialTimeout,
+		})},
+		Logger: zap.NewNop(), // it repeats itself while etcd is away; we tell once
 	}, errors.Join(faults...)
 }
 

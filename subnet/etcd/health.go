@@ -18,6 +18,7 @@ func (s *Store) Health(ctx context.Context, up func(bool)) error {
 		switch state {
 		case connectivity.Ready:
 			if !was {
+				signal(s.doubt)
 				s.log.Info("connected to etcd again", zap.Strings("endpoints", s.config.Endpoints))
 			}
 			was = true
@@ -29,6 +30,7 @@ func (s *Store) Health(ctx context.Context, up func(bool)) error {
 			was = false
 			up(false)
 		case connectivity.Idle:
+			signal(s.doubt) // the connection was lost, and may come back to another etcd
 			conn.Connect()
 		}
 		if !conn.WaitForStateChange(ctx, state) {

@@ -13,8 +13,10 @@ import (
 // Keep renews the lease that Acquire took, until ctx ends. Renewing writes no
 // key, so it wakes no other node. A lease that is gone, because its key was
 // deleted or because it ran out while etcd was away, is taken again with the
-// same subnet. Keep returns ErrTaken if another node has that subnet by then.
-func (s *Store) Keep(ctx context.Context) error {
+// same subnet, and one that is no longer what the claim says is written anew.
+// Keep tells held what the lease is from then on. It returns ErrTaken if another
+// node has the subnet.
+func (s *Store) Keep(ctx context.Context, held func(subnet.Lease)) error {
 	for {
 		h := s.holding()
 		if err := s.renew(ctx, h); err != nil {
@@ -30,13 +32,34 @@ func (s *Store) Keep(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if wrote {
-			s.log.Warn("our lease was gone from etcd and is taken again", zap.Stringer("subnet", h.lease))
-		}
 		s.mu.Lock()
 		s.held.lease, s.held.etcd = again.lease, again.etcd
 		s.mu.Unlock()
+		if wrote {
+			s.log.Warn("our lease in etcd was gone or out of date and is written again", zap.Stringer("subnet", again.lease))
+			held(again.lease)
+		}
 	}
+}
+
+// Renew has Keep ask for the claim again and write the lease if that differs.
+func (s *Store) Renew() { signal(s.lost) }
+
+// Alive returns when etcd last said that it keeps our lease, and for how long
+// it does so from then. A reservation is kept for ever, which is told as 0.
+func (s *Store) Alive() (at time.Time, ttl time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.held.etcd == 0 {
+		return time.Now(), 0
+	}
+	return s.alive, s.held.ttl
+}
+
+func (s *Store) setAlive(at time.Time) {
+	s.mu.Lock()
+	s.alive = at
+	s.mu.Unlock()
 }
 
 func (s *Store) holding() held {
@@ -67,7 +90,9 @@ func (s *Store) waitLost(ctx context.Context, alive <-chan *clientv3.LeaseKeepAl
 		case <-s.lost:
 			return nil
 		case _, ok := <-alive:
-			if !ok {
+			if ok {
+				s.setAlive(time.Now())
+			} else {
 				// Not to spin where etcd ends every renewal at once.
 				select {
 				case <-ctx.Done():
@@ -85,14 +110,18 @@ func (s *Store) checkOwn(v *view) error {
 	h := s.holding()
 	r, ok := v.leases.Get(h.lease.Key())
 	switch {
-	case h.claim == nil || ok && r.Lease == h.lease:
+	case h.claim == nil || ok && (r.Lease == h.lease || r.Lease == s.coming()):
 	case ok && (r.Node != h.lease.Node || !sharesAddr(r.Lease, h.lease)):
 		return takenBy(h.lease, r.Lease)
 	default:
-		select {
-		case s.lost <- struct{}{}:
-		default: // Keep knows already
-		}
+		signal(s.lost)
 	}
 	return nil
+}
+
+// coming is what our lease is about to become.
+func (s *Store) coming() subnet.Lease {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.next
 }

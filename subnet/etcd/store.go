@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+
+	"tulle/subnet"
 )
 
 // Store is one network's part of etcd. Its methods may be used at the same
@@ -18,12 +21,15 @@ type Store struct {
 	client *clientv3.Client
 	config Config
 	log    *zap.Logger
-	lost   chan struct{} // size one; Watch sends when our lease is not there, Keep receives
+	lost   chan struct{} // size one; Watch and Renew send when our lease is not as it should be, Keep receives
+	doubt  chan struct{} // size one; Health sends when etcd may be another than before, Watch receives
 
 	mu sync.Mutex // guards all following fields
 
-	held held
-	seen *view // by Acquire, just before the lease was held; for Watch to begin with
+	held  held
+	alive time.Time    // when etcd last said that it keeps our lease
+	next  subnet.Lease // what our lease is about to become
+	seen  *view        // by Acquire, just before the lease was held; for Watch to begin with
 }
 
 // Open connects to etcd. It waits until etcd answers only where a password has
@@ -34,7 +40,7 @@ func Open(ctx context.Context, c Config, log *zap.Logger) (*Store, error) {
 		return nil, err
 	}
 	cc.Context = ctx
-	s := &Store{config: c, log: log, lost: make(chan struct{}, 1)}
+	s := &Store{config: c, log: log, lost: make(chan struct{}, 1), doubt: make(chan struct{}, 1)}
 	err = s.untilAnswered(ctx, "connect", func(context.Context) (err error) {
 		s.client, err = clientv3.New(cc)
 		return err
@@ -69,4 +75,11 @@ func (s *Store) request(ctx context.Context, what string, do func(context.Contex
 		return fmt.Errorf("etcd at %s: %s: %w", s.endpoints(), what, explain(err))
 	}
 	return nil
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default: // one is on its way already
+	}
 }

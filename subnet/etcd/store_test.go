@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -282,7 +283,7 @@ func keep(t *testing.T, s *etcd.Store) (newest func() subnet.Snapshot, failed <-
 	var last subnet.Snapshot
 	errs := make(chan error, 2)
 	var wg sync.WaitGroup
-	wg.Go(func() { errs <- s.Keep(ctx) })
+	wg.Go(func() { errs <- s.Keep(ctx, func(subnet.Lease) {}) })
 	wg.Go(func() {
 		errs <- s.Watch(ctx, func(snapshot subnet.Snapshot) {
 			mu.Lock()
@@ -290,6 +291,7 @@ func keep(t *testing.T, s *etcd.Store) (newest func() subnet.Snapshot, failed <-
 			mu.Unlock()
 		})
 	})
+	wg.Go(func() { _ = s.Health(ctx, func(bool) {}) })
 	t.Cleanup(func() { cancel(); wg.Wait() })
 	return func() subnet.Snapshot {
 		mu.Lock()
@@ -514,5 +516,64 @@ func TestSilentWhileAway(t *testing.T) {
 	}
 	if got := logs.FilterMessageSnippet("etcd does not answer").Len(); got != 1 {
 		t.Errorf("its absence was told %d times, want once: %v", got, logs.All())
+	}
+}
+
+// Somebody put an empty etcd in the place of the old one. Its revisions begin
+// anew, so a watch that goes on from the old ones would hear nothing.
+func TestEtcdReplacedByEmptyOne(t *testing.T) {
+	t.Parallel()
+	url, stop := etcdtest.Run(t, t.TempDir(), "127.0.0.1:0")
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{url}, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := world{url, client}
+	t.Cleanup(func() { client.Close(); stop() })
+	for range 50 {
+		w.put(t, "/config", small)
+	}
+	s := w.open(t)
+	l := acquire(t, s, node("node1", "192.0.2.10"))
+	newest, _ := keep(t, s)
+	soon(t, "own lease is told", func() bool { return newest().Leases.Len() == 1 })
+
+	stop()
+	_, stop = etcdtest.Run(t, t.TempDir(), strings.TrimPrefix(url, "http://"))
+	soon(t, "the loss of all is told", func() bool { return newest().NetworkErr != nil && newest().Leases.Len() == 0 })
+	w.put(t, "/config", small)
+	soon(t, "the lease is back as it was", func() bool {
+		value, id, _ := w.get(t, "/subnets/"+l.Key())
+		return value == l.Value() && id != 0
+	})
+	soon(t, "own lease is told again", func() bool { return newest().Leases.Len() == 1 })
+}
+
+// The claim changes, as when the node's address does: the lease is written anew
+// and the subnet stays.
+func TestRenew(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, small)
+	s := w.open(t)
+	var addr atomic.Value
+	addr.Store("192.0.2.10")
+	l := acquire(t, s, func(n subnet.Network) (etcd.Claim, error) { return node("node1", addr.Load().(string))(n) })
+	newest, failed := keep(t, s)
+	soon(t, "own lease is told", func() bool { return newest().Leases.Len() == 1 })
+	_, id, _ := w.get(t, "/subnets/"+l.Key())
+	addr.Store("192.0.2.99")
+	s.Renew()
+	soon(t, "the lease has the new address", func() bool {
+		value, now, _ := w.get(t, "/subnets/"+l.Key())
+		return strings.Contains(value, "192.0.2.99") && now == id
+	})
+	soon(t, "others hear of it", func() bool {
+		r, _ := newest().Leases.Get(l.Key())
+		return r.Addrs[subnet.IPv4] == netip.MustParseAddr("192.0.2.99")
+	})
+	select {
+	case err := <-failed:
+		t.Errorf("ended with %v", err)
+	default:
 	}
 }

@@ -31,7 +31,7 @@ func (s *Store) Watch(ctx context.Context, emit func(subnet.Snapshot)) error {
 		case errors.Is(err, ErrTaken):
 			return err
 		}
-		s.log.Info("watch of the leases ended; reading all again", zap.Error(err))
+		s.log.Info("reading all leases again", zap.NamedError("because", err))
 		select { // not to spin where etcd closes every watch
 		case <-ctx.Done():
 			return ctx.Err()
@@ -63,7 +63,20 @@ func (s *Store) follow(ctx context.Context, v *view, emit func(subnet.Snapshot))
 	defer cancel()
 	// The slash matters: a key that only begins like ours is none of ours.
 	changes := s.client.Watch(watching, s.config.Prefix+"/", clientv3.WithPrefix(), clientv3.WithRev(v.rev+1))
-	for answer := range changes {
+	for {
+		var answer clientv3.WatchResponse
+		select {
+		case <-s.doubt:
+			if err := s.sameAs(ctx, v); err != nil {
+				return err
+			}
+			continue
+		case a, ok := <-changes:
+			if !ok {
+				return errors.New("the watch was closed")
+			}
+			answer = a
+		}
 		if err := answer.Err(); err != nil {
 			if errors.Is(err, rpctypes.ErrCompacted) {
 				return fmt.Errorf("etcd has forgotten what happened after revision %d: %w", v.rev, err)
@@ -82,7 +95,26 @@ func (s *Store) follow(ctx context.Context, v *view, emit func(subnet.Snapshot))
 		}
 		emit(v.snapshot())
 	}
-	return errors.New("closed")
+}
+
+// sameAs returns an error if etcd is not the one that v was read from, or has
+// gone back to an earlier time: restored from a backup, or emptied. Such an etcd
+// would not tell a watch of anything until it came to the same revision.
+func (s *Store) sameAs(ctx context.Context, v *view) error {
+	var answer *clientv3.GetResponse
+	err := s.untilAnswered(ctx, "ask for the revision", func(ctx context.Context) (err error) {
+		answer, err = s.client.Get(ctx, s.configKey(), clientv3.WithKeysOnly())
+		return err
+	})
+	switch {
+	case err != nil:
+		return err
+	case answer.Header.ClusterId != v.cluster:
+		return fmt.Errorf("this is another etcd cluster than before: %x, not %x", answer.Header.ClusterId, v.cluster)
+	case answer.Header.Revision < v.rev:
+		return fmt.Errorf("etcd has gone back from revision %d to %d", v.rev, answer.Header.Revision)
+	}
+	return nil
 }
 
 func takenBy(ours, theirs subnet.Lease) error {
