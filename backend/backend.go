@@ -24,4 +24,5 @@ type Input struct {
 	Owner    string // whose the devices are; see Link.Owner
 	Nexthops bool   // the kernel has nexthop objects
 	Masq     bool   // masquerade what leaves the cluster
+	Guard    GuardMode
 }

@@ -105,7 +105,7 @@ func (p *Plan) Follow(want State, leases subnet.Leases) []Change {
 		delete(p.waiting, gone.Key())
 		delete(p.faults, gone.Key())
 	}, func(come subnet.Record) {
-		if come.Lease != p.in.Self {
+		if come.Key() != p.in.Self.Key() {
 			queue = append(queue, come)
 		}
 	})
@@ -227,7 +227,7 @@ func (p *Plan) owner(row Key) string {
 
 // holder names the lease of a key.
 func (p *Plan) holder(key string) string {
-	if r, ok := p.leases.Get(key); ok && r.Lease != p.in.Self {
+	if r, ok := p.leases.Get(key); ok && key != p.in.Self.Key() {
 		return "the older lease " + r.Lease.String()
 	}
 	return "this node's own lease"

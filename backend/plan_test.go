@@ -123,7 +123,7 @@ func TestPlanNamesContradictions(t *testing.T) {
 }
 
 func larger(r subnet.Record) subnet.Record {
-	r.Subnets[subnet.IPv4] = netip.PrefixFrom(r.Subnets[subnet.IPv4].Addr(), 22)
+	r.Subnets[subnet.IPv4] = netip.PrefixFrom(r.Subnets[subnet.IPv4].Addr(), 23)
 	return r
 }
 

@@ -116,12 +116,7 @@ func (r *Reconciler) Update(f func(want State) []Change) {
 
 // Set replaces the wanted State by another.
 func (r *Reconciler) Set(want State) {
-	r.Update(func(now State) []Change {
-		changes := Diff(want, now)
-		clear(now)
-		maps.Copy(now, want)
-		return changes
-	})
+	r.Update(func(now State) []Change { return now.Become(want) })
 }
 
 // Wake asks for a look at some kinds soon. Many wakes may lead to one pass.

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"maps"
 	"slices"
 	"strings"
 )
@@ -22,6 +23,14 @@ func (s State) Add(entries ...Entry) {
 	for _, e := range entries {
 		s[e.Key()] = e
 	}
+}
+
+// Become makes the set another, and returns the changes that led there.
+func (s State) Become(now State) []Change {
+	changes := Diff(now, s)
+	clear(s)
+	maps.Copy(s, now)
+	return changes
 }
 
 // Sorted lists the entries in the order of application.

@@ -28,6 +28,11 @@ func (u Underlay) Addr() netip.Addr {
 	return u.Addrs[subnet.IPv6]
 }
 
+// Equal reports whether the two are the same in all.
+func (u Underlay) Equal(v Underlay) bool {
+	return u.Dev == v.Dev && u.Addrs == v.Addrs && u.MTU == v.MTU && slices.Equal(u.Prefixes, v.Prefixes)
+}
+
 // OnLink reports whether an address is reached without a gateway.
 func (u Underlay) OnLink(a netip.Addr) bool {
 	return slices.ContainsFunc(u.Prefixes, func(p netip.Prefix) bool { return p.Contains(a) })

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"sync"
 	"time"
 
@@ -9,8 +8,11 @@ import (
 	"go.uber.org/zap"
 
 	"tulle/backend"
+	"tulle/backend/firewall"
+	"tulle/backend/kernel"
 	"tulle/internal/status"
 	"tulle/subnet"
+	"tulle/subnet/etcd"
 )
 
 // daemon is the running process: it hears of etcd, of the kernel and of whoever
@@ -21,45 +23,99 @@ type daemon struct {
 	born    time.Time
 	metrics *metrics
 
+	begun     chan struct{} // closed by begin; what follows is set then
+	moved     chan struct{} // size one; sent when the host or the network may have changed, tend receives
+	graceOver chan struct{} // size one; sent when etcd had time enough to tell of all peers again, tend receives
+	kernel    *kernel.Kernel
+	rec       *backend.Reconciler
+
 	mu sync.Mutex // guards all following fields
 
 	doing     string // the phase, until ready
 	ready     bool
-	connected bool  // to etcd
-	node      *node // nil until the lease is held
+	connected bool // to etcd
+	store     *etcd.Store
+	site      site
 	plan      *backend.Plan
-	rec       *backend.Reconciler
-	snapshot  subnet.Snapshot
-	leftOut   map[string]string // by lease key: why the peer is left out
+	snapshot  subnet.Snapshot // the last one that our lease was in
+	before    subnet.Leases   // of peers, when etcd lost our lease; empty at other times
+	bereft    bool            // etcd has not our lease
 	lastPass  *status.Pass
-	badKeys   trouble
-	badPeers  trouble
-	badNet    trouble
-	badPass   trouble
-	badFile   trouble
+
+	badKeys, badPeers, badNetwork, badUnderlay, badPass, badFile, badMemory trouble
 }
 
 func newDaemon(c config, log *zap.Logger) *daemon {
 	return &daemon{
 		config: c, log: log, born: time.Now(), metrics: newMetrics(),
-		badKeys:  trouble{log: log, begin: "a key among the leases is none and is left out", end: "a key that was no lease is gone or right now", field: "key"},
-		badPeers: trouble{log: log, begin: "a peer's lease makes no sense and is left out", end: "a peer's lease that was left out is gone or right now", field: "key"},
-		badNet:   trouble{log: log, begin: "the network configuration is not followed", end: "the network configuration is ours again", field: "key"},
-		badPass:  trouble{log: log, begin: "the kernel is not as wanted; trying again", end: "the kernel is as wanted again", field: "tables"},
-		badFile:  trouble{log: log, begin: "the subnet file can't be written; new pods do not start; trying again", end: "the subnet file is written", field: "file"},
+		begun: make(chan struct{}), moved: make(chan struct{}, 1), graceOver: make(chan struct{}, 1),
+		badKeys:     trouble{log: log, begin: "a key among the leases is none and is left out", end: "a key that was no lease is gone or right now", field: "key"},
+		badPeers:    trouble{log: log, begin: "a peer's lease makes no sense and is left out", end: "a peer's lease that was left out is gone or right now", field: "key"},
+		badNetwork:  trouble{log: log, begin: "the network configuration is not followed; all stays as it is", end: "the network configuration is followed again", field: "key"},
+		badUnderlay: trouble{log: log, begin: "no device for the other nodes any more; all stays as it is", end: "there is a device for the other nodes again", field: "what"},
+		badPass:     trouble{log: log, begin: "the kernel is not as wanted; trying again", end: "the kernel is as wanted again", field: "what"},
+		badFile:     trouble{log: log, begin: "the subnet file can't be written; trying again; until then no new pods start", end: "the subnet file is written", field: "file"},
+		badMemory:   trouble{log: log, begin: "the state file can't be written; trying again; without it a restart needs etcd", end: "the state file is written", field: "file"},
 	}
 }
 
 // phase tells what the daemon does or waits for until it is ready.
 func (d *daemon) phase(doing string) {
 	d.mu.Lock()
-	d.doing = doing
+	ready := d.ready
+	if !ready {
+		d.doing = doing
+	}
 	d.mu.Unlock()
-	notify("STATUS=" + doing)
+	if !ready {
+		notify("STATUS=" + doing)
+	}
 }
 
 // notify tells systemd, if it started us; if that fails there is nobody to tell.
 func notify(state string) { _, _ = sd.SdNotify(false, state) }
+
+// openKernel opens the kernel for a network, once.
+func (d *daemon) openKernel(network subnet.Network) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.kernel != nil {
+		return nil
+	}
+	k, err := kernel.Open(kernel.Config{Owner: owner(d.config), Jumps: firewall.Jumps(network)})
+	if err != nil {
+		return err
+	}
+	if !k.Nexthops() {
+		d.log.Warn("this kernel has no nexthop objects (Linux 5.3); thousands of nodes will be slow to add")
+	}
+	d.kernel = k
+	return nil
+}
+
+// begin takes part in the network, unless that has begun already.
+func (d *daemon) begin(s site, candidates []backend.Candidate, known subnet.Snapshot) error {
+	if err := d.openKernel(s.network); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.rec != nil {
+		return nil
+	}
+	d.log.Info("underlay chosen", zap.String("dev", s.underlay.Dev), zap.Stringer("address", s.underlay.Addr()),
+		zap.Int("mtu", s.underlay.MTU), zap.String("because", s.why), zap.Stringers("candidates", candidates))
+	d.doing = "writing the kernel's tables"
+	d.rec = backend.NewReconciler(d.kernel, d.passed)
+	d.snapshot = known
+	d.site = s
+	d.plan = s.plan(d.config, d.kernel.Nexthops())
+	if known.Leases.Len() > 0 {
+		d.advance(known.Leases)
+	}
+	close(d.begun)
+	return nil
+}
 
 // etcdUp hears whether there is a connection to etcd.
 func (d *daemon) etcdUp(up bool) {
@@ -69,44 +125,80 @@ func (d *daemon) etcdUp(up bool) {
 	d.metrics.up(up)
 }
 
-// started is called once, when the lease is held.
-func (d *daemon) started(n *node, rec *backend.Reconciler) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.node, d.plan, d.rec = n, n.plan(), rec
+// Heard implements kernel.Listener.
+func (d *daemon) Heard(row backend.Entry, gone bool) { d.rec.Heard(row, gone) }
+
+// Wake implements kernel.Listener.
+func (d *daemon) Wake(kinds backend.Kinds) { d.rec.Wake(kinds) }
+
+// Moved implements kernel.Listener.
+func (d *daemon) Moved() { nudge(d.moved) }
+
+func nudge(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default: // one is on its way already
+	}
 }
 
 // follow makes a snapshot's leases the wanted state. Where our own lease is not
-// among them, etcd has lost its data or somebody deleted it: nothing is torn
+// among them, etcd has lost its data or somebody deleted our key: nothing is torn
 // down, and what comes after our lease is back is followed again.
 func (d *daemon) follow(s subnet.Snapshot) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.badKeys.set(s.Faults)
-	d.badNet.set(d.networkFault(s))
-	if self, _ := s.Leases.Get(d.node.self.Key()); self.Lease != d.node.self {
+	if self, ok := s.Leases.Get(d.site.self.Key()); !ok || self.Node != d.config.Node {
+		if !d.bereft && d.snapshot.Leases.Len() > 0 {
+			d.bereft, d.before = true, d.snapshot.Leases
+		}
 		return
 	}
+	if d.bereft {
+		d.bereft = false
+		time.AfterFunc(grace, func() { nudge(d.graceOver) })
+	}
+	if s.NetworkErr != nil || s.Network != d.site.network {
+		d.Moved()
+	}
+	d.snapshot = s
+	d.advance(merge(d.before, s.Leases))
+}
+
+// forget is called when the time is over for which peers were kept that etcd
+// has lost.
+func (d *daemon) forget() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.bereft {
+		d.before = subnet.Leases{}
+		d.advance(d.snapshot.Leases)
+	}
+}
+
+// advance makes leases the wanted state. The caller holds d.mu.
+func (d *daemon) advance(leases subnet.Leases) {
 	d.rec.Update(func(want backend.State) []backend.Change {
-		changes := d.plan.Follow(want, s.Leases)
+		changes := d.plan.Follow(want, leases)
 		d.metrics.wanted(changes)
 		return changes
 	})
-	d.snapshot = s
-	d.leftOut = texts(d.plan.Faults())
 	d.badPeers.set(d.plan.Faults())
-	d.metrics.snapshot(s, len(d.leftOut))
+	d.metrics.snapshot(d.snapshot, len(d.plan.Faults()))
 }
 
-// networkFault says why the network configuration of a snapshot is not followed.
-func (d *daemon) networkFault(s subnet.Snapshot) map[string]error {
-	switch {
-	case s.NetworkErr != nil:
-		return map[string]error{"config": s.NetworkErr}
-	case s.Network != d.node.network:
-		return map[string]error{"config": errors.New("it was changed; restart tulled to follow it")}
-	}
-	return nil
+// rewrite makes the whole wanted state anew, from a new plan. The caller holds
+// d.mu.
+func (d *daemon) rewrite() {
+	d.rec.Update(func(want backend.State) []backend.Change {
+		now := backend.State{}
+		d.plan.Follow(now, merge(d.before, d.snapshot.Leases))
+		changes := want.Become(now)
+		d.metrics.wanted(changes)
+		return changes
+	})
+	d.badPeers.set(d.plan.Faults())
+	d.metrics.snapshot(d.snapshot, len(d.plan.Faults()))
 }
 
 // passed hears of every pass of the reconciler. The first clean one makes the
@@ -117,21 +209,22 @@ func (d *daemon) passed(p backend.Pass) {
 	d.metrics.pass(p)
 	d.lastPass = &status.Pass{At: time.Now(), Why: p.Why, Changes: len(p.Changes)}
 	logChanges(d.log, p)
-	d.badPass.set(passFault(p))
+	d.badPass.set(faultOf("kernel", p.Err))
 	if p.Err != nil {
 		d.lastPass.Error = brief(p.Err)
 		return
 	}
-	err := d.node.file().WriteFile(d.config.SubnetFile)
+	err := d.site.file(d.config).WriteFile(d.config.SubnetFile)
+	d.badFile.set(faultOf(d.config.SubnetFile, err))
 	if err != nil {
-		d.badFile.set(map[string]error{d.config.SubnetFile: err})
+		// A look at the settings is cheap, and after it the file is tried again.
+		time.AfterFunc(time.Second, func() { d.rec.Wake(backend.Settings) })
 		return
 	}
-	d.badFile.set(nil)
 	if !d.ready {
 		d.ready, d.doing = true, "ready"
 		d.metrics.ready.Set(1)
-		d.log.Info("ready", zap.Stringer("subnet", d.node.self), zap.String("file", d.config.SubnetFile), zap.Duration("after", time.Since(d.born).Round(time.Millisecond)))
-		notify(sd.SdNotifyReady + "\nSTATUS=ready, subnet " + d.node.self.String())
+		d.log.Info("ready", zap.Stringer("subnet", d.site.self), zap.String("file", d.config.SubnetFile), zap.Duration("after", time.Since(d.born).Round(time.Millisecond)))
+		notify(sd.SdNotifyReady + "\nSTATUS=ready, subnet " + d.site.self.String())
 	}
 }

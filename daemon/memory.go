@@ -1,32 +1,135 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
 	"net/netip"
 	"path/filepath"
+	"time"
+
+	"go.uber.org/zap"
 
 	"tulle/subnet"
 )
 
-func memoryPath(dir string) string { return filepath.Join(dir, "lease.json") }
+// memoryPath is the state file's.
+func memoryPath(c config) string { return filepath.Join(c.StateDir, "state.json") }
 
-// remember notes the lease for the time after it has run out.
-func remember(dir string, l subnet.Lease) error {
-	return subnet.Note{Key: l.Key(), Value: l.Value()}.WriteFile(memoryPath(dir))
+// Between two writings of the state file. A crash in between forgets at most
+// what came in that time, which etcd tells again.
+const memoryPeriod = 10 * time.Second
+
+// recall reads the state file. The error says why nothing in it can be used.
+func recall(c config, now time.Time) (subnet.Memory, error) {
+	m, err := subnet.ReadMemory(memoryPath(c))
+	switch {
+	case err != nil:
+		return m, err
+	case m.Prefix != c.Etcd.Prefix:
+		return m, fmt.Errorf("it is of the network at %s", m.Prefix)
+	case m.Self.Node != c.Node:
+		return m, fmt.Errorf("it is of a node called %s", m.Self.Node)
+	case !m.Valid(now):
+		return m, fmt.Errorf("the lease ran out at %s", m.Alive.Add(m.TTL).Format(time.RFC3339))
+	}
+	return m, nil
 }
 
-// remembered is the subnets that this node had before, as far as it knows: from
-// its own note, or else from the subnet file, which may be another program's.
+// remembered is the subnets that this node had before, as far as it knows, even
+// if its lease has run out since: from its state file, or else from the subnet
+// file, which may be another program's.
 func remembered(c config) [2]netip.Prefix {
-	if note, err := subnet.ReadNote(memoryPath(c.StateDir)); err == nil {
-		if l, err := subnet.ParseLease(note.Key, []byte(note.Value)); err == nil && l.Node == c.Node {
-			return l.Subnets
-		}
+	m, err := subnet.ReadMemory(memoryPath(c))
+	if err == nil && m.Prefix == c.Etcd.Prefix && m.Self.Node == c.Node {
+		return m.Self.Subnets
 	}
 	var subnets [2]netip.Prefix
 	if f, err := subnet.ReadFile(c.SubnetFile); err == nil {
 		for i, s := range f.Subnets {
-			subnets[i] = s.Masked()
+			if s.IsValid() {
+				subnets[i] = s.Masked()
+			}
 		}
 	}
 	return subnets
+}
+
+// memorize writes the state file whenever there is something new, and a last
+// time when ctx ends.
+func (d *daemon) memorize(ctx context.Context) error {
+	wait := time.Duration(0) // the first time soon, for a host that is new
+	var last subnet.Memory
+	for {
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+			wait = time.Second
+		}
+		if m, ok := d.memory(); ok && m != last {
+			err := m.WriteFile(memoryPath(d.config))
+			d.mu.Lock()
+			d.badMemory.set(faultOf(memoryPath(d.config), err))
+			d.mu.Unlock()
+			if err == nil {
+				last, wait = m, memoryPeriod
+			}
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+}
+
+// memory is what is to be remembered, once it is known from etcd.
+func (d *daemon) memory() (subnet.Memory, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.store == nil || d.snapshot.Leases.Len() == 0 {
+		return subnet.Memory{}, false
+	}
+	self, ok := d.snapshot.Leases.Get(d.site.self.Key())
+	if !ok {
+		return subnet.Memory{}, false
+	}
+	alive, ttl := d.store.Alive()
+	if ttl == 0 {
+		alive = time.Time{} // for ever
+	}
+	return subnet.Memory{
+		Prefix: d.config.Etcd.Prefix, Self: self, Alive: alive.Round(0), TTL: ttl,
+		Network: d.site.network, Leases: d.snapshot.Leases,
+	}, true
+}
+
+// bootPatience is how long etcd may take at a start before the node goes on
+// from its state file.
+const bootPatience = 400 * time.Millisecond
+
+// fromMemory takes part in the network as the state file says, if etcd does not
+// answer in time.
+func (d *daemon) fromMemory(ctx context.Context) error {
+	m, err := recall(d.config, time.Now())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		d.log.Info("the state file is of no use; waiting for etcd", zap.Error(err))
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-d.begun:
+		return nil
+	case <-time.After(bootPatience):
+	}
+	s, candidates, err := survey(d.config, m.Network)
+	if err != nil {
+		return err
+	}
+	s.self = m.Self.Lease
+	d.log.Warn("etcd does not answer; going on from the state file", zap.Stringer("subnet", s.self), zap.Int("leases", m.Leases.Len()), zap.Time("alive", m.Alive))
+	return d.begin(s, candidates, subnet.Snapshot{Network: m.Network, Leases: m.Leases})
 }

@@ -10,14 +10,12 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
-	"tulle/backend"
 	"tulle/internal/version"
-	"tulle/subnet/etcd"
 )
 
-// run is the daemon's life: it takes the lease, and then follows etcd and the
-// kernel until ctx ends, which is no error. It leaves the lease and all rows in
-// the kernel as they are.
+// run is the daemon's life: it takes part in the network, and then follows etcd
+// and the kernel until ctx ends, which is no error. It leaves the lease and all
+// rows in the kernel as they are.
 func run(ctx context.Context, c config, log *zap.Logger) error {
 	log.Info("starting", zap.String("version", version.String()), zap.String("node", c.Node))
 	for _, name := range c.unknownEnv {
@@ -36,20 +34,28 @@ func run(ctx context.Context, c config, log *zap.Logger) error {
 		}
 		g.Go(func() error { return d.serve(ctx, l) })
 	}
+	g.Go(func() error { return d.fromMemory(ctx) })
 	g.Go(func() error {
-		n, err := d.start(ctx)
+		store, err := d.fromEtcd(ctx)
 		if err != nil {
 			return err
 		}
-		rec := backend.NewReconciler(n.kernel, d.passed)
-		d.started(n, rec)
-		g.Go(func() error { return n.store.Keep(ctx) })
-		g.Go(func() error { return n.store.Watch(ctx, d.follow) })
-		g.Go(func() error { return n.store.Health(ctx, d.etcdUp) })
-		g.Go(func() error { return n.kernel.Watch(ctx, rec) })
-		g.Go(func() error { return n.kernel.WatchRules(ctx, rec) })
-		g.Go(func() error { return n.kernel.WatchLegacyRules(ctx, rec) })
-		return rec.Run(ctx)
+		g.Go(func() error { return store.Keep(ctx, d.renewed) })
+		g.Go(func() error { return store.Watch(ctx, d.follow) })
+		g.Go(func() error { return d.memorize(ctx) })
+		return store.Health(ctx, d.etcdUp)
+	})
+	g.Go(func() error {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-d.begun:
+		}
+		g.Go(func() error { return d.kernel.Watch(ctx, d) })
+		g.Go(func() error { return d.kernel.WatchRules(ctx, d) })
+		g.Go(func() error { return d.kernel.WatchLegacyRules(ctx, d) })
+		g.Go(func() error { return d.tend(ctx) })
+		return d.rec.Run(ctx)
 	})
 
 	err := g.Wait()
@@ -58,28 +64,6 @@ func run(ctx context.Context, c config, log *zap.Logger) error {
 		return nil
 	}
 	return err
-}
-
-// start connects to etcd and takes the lease.
-func (d *daemon) start(ctx context.Context) (*node, error) {
-	d.phase("connecting to etcd")
-	store, err := etcd.Open(ctx, d.config.Etcd, d.log)
-	if err != nil {
-		return nil, err
-	}
-	d.phase("waiting for etcd and a network configuration")
-	n := &node{config: d.config, store: store, log: d.log}
-	lease, err := store.Acquire(ctx, d.config.TTL, n.claim)
-	if err != nil {
-		return nil, err
-	}
-	n.self = lease
-	d.log.Info("lease held", zap.Stringer("subnet", lease))
-	if err := remember(d.config.StateDir, lease); err != nil {
-		d.log.Warn("the lease can't be noted; after a long absence this node may get another subnet", zap.Error(err))
-	}
-	d.phase("writing the kernel's tables")
-	return n, nil
 }
 
 // mayAdministrate returns an error if this process must not change the network.

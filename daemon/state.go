@@ -13,24 +13,26 @@ import (
 // at this moment.
 func (d *daemon) state(ctx context.Context) status.Node {
 	d.mu.Lock()
-	n, rec, snapshot, leftOut := d.node, d.rec, d.snapshot, d.leftOut
+	here, rec, snapshot := d.site, d.rec, d.snapshot
 	s := status.Node{
 		Name: d.config.Node, Version: version.String(), Started: d.born, Ready: d.ready, Phase: d.doing,
 		Etcd:  status.Etcd{Endpoints: d.config.Etcd.Endpoints, Prefix: d.config.Etcd.Prefix, Connected: d.connected, Revision: snapshot.Rev},
 		Peers: []status.Peer{}, BadKeys: texts(snapshot.Faults), LastPass: d.lastPass,
 	}
+	if rec == nil {
+		d.mu.Unlock()
+		return s
+	}
+	leftOut := texts(d.plan.Faults())
 	rows := map[string][]backend.Entry{} // by lease key
 	for r := range snapshot.Leases.All() {
 		rows[r.Key()] = d.plan.Rows(r.Lease)
 	}
 	d.mu.Unlock()
-	if n == nil {
-		return s
-	}
-	s.Network = string(n.network.JSON())
-	s.Underlay = &status.Underlay{Dev: n.underlay.Dev, Address: n.underlay.Addr().String(), MTU: n.underlay.MTU, Why: n.why}
-	self := statusLease(n.self)
-	s.Lease, s.Device, s.MTU = &self, n.device, n.backend.MTU(n.underlay)
+	s.Network = string(here.network.JSON())
+	s.Underlay = &status.Underlay{Dev: here.underlay.Dev, Address: here.underlay.Addr().String(), MTU: here.underlay.MTU, Why: here.why}
+	self := statusLease(here.self)
+	s.Lease, s.Device, s.MTU = &self, here.device(), here.backend().MTU(here.underlay)
 	want, have, err := rec.Look(ctx)
 	if err != nil {
 		s.KernelErr = err.Error()
@@ -41,7 +43,7 @@ func (d *daemon) state(ctx context.Context) status.Node {
 	}
 	s.Want, s.Have = lines(want), lines(have)
 	for r := range snapshot.Leases.All() {
-		if r.Lease == n.self {
+		if r.Lease == here.self {
 			continue
 		}
 		p := status.Peer{Lease: statusLease(r.Lease), LeftOut: leftOut[r.Key()]}

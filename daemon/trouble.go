@@ -54,13 +54,6 @@ func brief(err error) string {
 	return strings.Join(lines, "; ")
 }
 
-func passFault(p backend.Pass) map[string]error {
-	if p.Err == nil {
-		return nil
-	}
-	return map[string]error{"kernel": p.Err}
-}
-
 // logChanges logs a few changes one by one and many as a count of each kind.
 func logChanges(log *zap.Logger, p backend.Pass) {
 	refused := map[backend.Key]bool{}

@@ -1,8 +1,10 @@
 package subnet
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/netip"
 	"os"
@@ -111,7 +113,11 @@ func (f File) WriteFile(path string) error {
 	if old, err := os.ReadFile(path); err == nil && string(old) == f.String() {
 		return nil
 	}
-	if err := replaceFile(path, []byte(f.String()), 0o644); err != nil {
+	err := replaceFile(path, 0o644, func(w io.Writer) error {
+		_, err := io.WriteString(w, f.String())
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("write subnet file: %w", err)
 	}
 	return nil
@@ -119,7 +125,7 @@ func (f File) WriteFile(path string) error {
 
 // replaceFile writes a file beside path and renames it there. What a crash left
 // of an earlier attempt is overwritten.
-func replaceFile(path string, text []byte, mode fs.FileMode) error {
+func replaceFile(path string, mode fs.FileMode, write func(io.Writer) error) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
@@ -127,12 +133,12 @@ func replaceFile(path string, text []byte, mode fs.FileMode) error {
 	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	w, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		return err
 	}
-	_, err = w.Write(text)
-	err = errors.Join(err, w.Chmod(mode), w.Sync(), w.Close())
+	w := bufio.NewWriter(f)
+	err = errors.Join(write(w), w.Flush(), f.Chmod(mode), f.Sync(), f.Close())
 	if err == nil {
 		err = os.Rename(temp, path)
 	}

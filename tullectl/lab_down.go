@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
+	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -63,15 +63,25 @@ func labDown(ctx context.Context, c *cobra.Command, name string) error {
 func labListCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:     "list",
-		Short:   "Name the labs of this machine",
+		Short:   "List the labs of this machine",
 		Example: "  tullectl lab list",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			names, err := lab.List()
-			if len(names) > 0 {
-				fmt.Fprintln(c.OutOrStdout(), strings.Join(names, "\n"))
+			if err != nil {
+				return err
 			}
-			return err
+			var errs []error
+			w := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
+			for _, name := range names {
+				l, err := lab.Load(name)
+				if err != nil {
+					errs = append(errs, err)
+					continue
+				}
+				fmt.Fprintf(w, "%s\t%d of %d hosts run\n", name, l.Alive(), len(l.Hosts))
+			}
+			return errors.Join(append(errs, w.Flush())...)
 		},
 	}
 }

@@ -47,19 +47,33 @@ func labExecCommand() *cobra.Command {
 }
 
 func labExec(place *lab.Place, args []string) error {
-	// The terminal sends Ctrl-C to the command too. It alone decides.
+	// Where the terminal sends Ctrl-C to the command too, the command decides.
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, unix.SIGINT, unix.SIGQUIT)
 	defer signal.Stop(signals)
 
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	terminal, ours := openTerminal()
+	if ours {
+		terminal.lend(cmd)
+	}
 	if err := place.Start(cmd); err != nil {
 		const notFound = 127 // as in sh(1)
 		return exitError{notFound, err}
 	}
+	if ours {
+		if err := terminal.wait(cmd.Process.Pid); err != nil {
+			return fmt.Errorf("%s: terminal: %w", place.Name, err)
+		}
+	}
+	return exitStatus(cmd.Wait())
+}
+
+// exitStatus makes the end of a command that of tullectl.
+func exitStatus(err error) error {
 	var exit *exec.ExitError
-	if err := cmd.Wait(); !errors.As(err, &exit) {
+	if !errors.As(err, &exit) {
 		return err
 	}
 	if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {

@@ -30,12 +30,15 @@ type Listener interface {
 	// Wake tells that rows of ours of these kinds were, or may have been,
 	// changed by others.
 	Wake(backend.Kinds)
+	// Moved tells that an address of this host, or the underlay's device, may
+	// have changed.
+	Moved()
 }
 
 // Watch tells l about changes in the kernel until ctx ends, and returns the
 // error of ctx then. Changes of rules are heard by WatchRules.
 func (k *Kernel) Watch(ctx context.Context, l Listener) error {
-	return hear(ctx, unix.NETLINK_ROUTE, groups, func() { l.Wake(backend.AllKinds) }, func(m syscall.NetlinkMessage) {
+	return hear(ctx, unix.NETLINK_ROUTE, groups, func() { l.Wake(backend.AllKinds); l.Moved() }, func(m syscall.NetlinkMessage) {
 		// The kernel tells who made a change of a link or a route, but not of an
 		// FDB row nor of all others.
 		if m.Header.Pid != k.conn.port {
@@ -149,6 +152,9 @@ func (k *Kernel) tell(l Listener, m syscall.NetlinkMessage) {
 		if row != nil {
 			l.Heard(row, m.Header.Type == unix.RTM_DELADDR)
 		}
+		if row == nil {
+			l.Moved()
+		}
 		if err == nil && (row != nil || d.byIndex[ifindex(m.Data)] == "") {
 			return
 		}
@@ -164,12 +170,14 @@ func (k *Kernel) tell(l Listener, m syscall.NetlinkMessage) {
 			}
 		}
 		if d.byIndex[ifindex(m.Data)] != "" {
+			l.Moved()
 			break
 		}
 		attrs, err := parseAttributes(m.Data[unix.SizeofIfInfomsg:])
 		if err == nil && !d.names[nl.BytesToString(attrs[unix.IFLA_IFNAME])] {
 			return
 		}
+		l.Moved()
 	}
 	l.Wake(backend.Network)
 }

@@ -28,6 +28,8 @@ func (l *listener) Wake(kinds backend.Kinds) {
 	l.wakes.Add(1)
 }
 
+func (l *listener) Moved() {}
+
 func (l *listener) Heard(row backend.Entry, gone bool) {
 	if backend.Alarming(l.want, row, gone) {
 		l.t.Logf("heard of %v, gone %t", row, gone)

@@ -48,6 +48,15 @@ func wantNothing(t *testing.T, bin, name string) {
 	}
 }
 
+func waitDead(t *testing.T, h *Host) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); h.Alive(); time.Sleep(pollEvery) {
+		if time.Now().After(deadline) {
+			t.Fatalf("host %s still lives", h.Name)
+		}
+	}
+}
+
 func TestSignalWhileComingUp(t *testing.T) {
 	t.Parallel()
 	testBin(t)
@@ -98,6 +107,9 @@ func TestSignalWhileComingUp(t *testing.T) {
 				t.Fatalf("Load(%s) = %v, want something left: %t", name, err, tt.left)
 			}
 			if tt.left {
+				for _, h := range l.Hosts {
+					waitDead(t, h) // the kernel takes a moment to end a pid 1 after all others
+				}
 				if ended, err := l.Down(t.Context()); ended != 0 || err != nil {
 					t.Errorf("Down of a dead lab = %d hosts, %v, want 0 hosts", ended, err)
 				}
@@ -152,9 +164,18 @@ func TestDetachedLab(t *testing.T) {
 	}
 	want(`"name":"pod2-1"`, 0, "exec", "pod1-1", "--", "tullectl", "lab", "get", serveURL(l.Pods[1].Addr.Addr()))
 
+	// A shell that has no job control complains, and ends with another status.
+	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
+	defer cancel()
+	shell := exec.CommandContext(ctx, filepath.Join(bin, "tullectl"), "lab", "exec", "--name", name, "pod1-1", "--", "sh", "-i")
+	text := onTerminal(t, shell, [2]string{"# ", "hostname\n"}, [2]string{"node1", "exit 3\n"})
+	if status := shell.ProcessState.ExitCode(); status != 3 {
+		t.Errorf("an interactive shell in pod1-1 ended with status %d, want 3:\n%s", status, text)
+	}
+
 	want("needs 2 pods or more on each node", 1, "prove")
 
-	text, _ := tullectl("status", "--json")
+	text, _ = tullectl("status", "--json")
 	var r Report
 	if err := json.Unmarshal([]byte(text), &r); err != nil {
 		t.Fatalf("status --json: %v\n%s", err, text)
@@ -166,9 +187,7 @@ func TestDetachedLab(t *testing.T) {
 	if err := unix.Kill(l.Host("node2").Pid(), unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	for l.Host("node2").Alive() {
-		time.Sleep(pollEvery)
-	}
+	waitDead(t, l.Host("node2"))
 	want("gone", 0, "status")
 	want("is down: 3 of 4 hosts were running", 0, "down")
 	wantNothing(t, bin, name)

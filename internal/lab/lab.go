@@ -103,6 +103,17 @@ func (l *Lab) Host(name string) *Host {
 	return l.Hosts[i]
 }
 
+// Alive is the number of hosts that run.
+func (l *Lab) Alive() int {
+	alive := 0
+	for _, h := range l.Hosts {
+		if h.Alive() {
+			alive++
+		}
+	}
+	return alive
+}
+
 // Nodes are the hosts that run tulled.
 func (l *Lab) Nodes() []*Host {
 	return slices.DeleteFunc(slices.Clone(l.Hosts), func(h *Host) bool { return h.Role != RoleNode })

@@ -40,10 +40,14 @@ func TestLab(t *testing.T) {
 	l := up(t, Options{Nodes: 3, Pods: 2})
 
 	t.Run("every check of the proof holds", func(t *testing.T) {
+		was := dump(t, l.Nodes()[0])
 		proof, err := l.Prove(t.Context(), func(string) {})
 		t.Logf("\n%s", proof)
 		if err != nil {
 			t.Error(err)
+		}
+		if now := dump(t, l.Nodes()[0]); now != was {
+			t.Errorf("the kernel after the proof:\n%s\nbefore:\n%s", now, was)
 		}
 	})
 	t.Run("the machine outside is as it was", func(t *testing.T) {

@@ -13,6 +13,9 @@ type Claim struct {
 	Lease  subnet.Lease    // all but the Subnets
 	Prefer [2]netip.Prefix // what it had before, if it knows
 	Only   bool            // nothing but Prefer will do
+	// Answers reports whether another host answers at an address; nil if that
+	// can't be said.
+	Answers func(netip.Addr) bool
 }
 
 // ErrTaken says that another node has what this node claims.
@@ -31,6 +34,15 @@ func choose(v *view, c Claim) (choice, error) {
 	old, err := own(v, lease)
 	if err != nil {
 		return choice{}, err
+	}
+	if old.Created != 0 && old.Node == lease.Node && !sharesAddr(old.Lease, lease) && !c.Only {
+		// The node has moved, or it is another one with the same name.
+		for _, a := range old.Addrs {
+			if a.IsValid() && c.Answers != nil && c.Answers(a) {
+				return choice{}, fmt.Errorf("the name %s is that of a node at %s, which answers there (%w); give each node a name of its own with --node-name, "+
+					"or, if that host is no node of this name any more, delete the lease %s", lease.Node, a, ErrTaken, old.Lease)
+			}
+		}
 	}
 	if old.Created != 0 && fits(v.network, old.Subnets) && (!c.Only || old.Subnets == c.Prefer) {
 		lease.Subnets = old.Subnets

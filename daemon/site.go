@@ -1,0 +1,205 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"syscall"
+	"time"
+
+	"tulle/backend"
+	"tulle/backend/firewall"
+	"tulle/backend/kernel"
+	"tulle/backend/vxlan"
+	"tulle/subnet"
+	"tulle/subnet/etcd"
+)
+
+// site is this host in one network: what its wanted state is computed from,
+// besides the peers' leases.
+type site struct {
+	network  subnet.Network
+	underlay backend.Underlay
+	why      string       // the underlay was chosen
+	self     subnet.Lease // zero until it is held
+}
+
+// same reports whether two sites lead to the same wanted state.
+func (s site) same(t site) bool {
+	return s.network == t.network && s.underlay.Equal(t.underlay) && s.self == t.self
+}
+
+// survey looks at the host and says how it would take part in a network. It
+// changes nothing.
+func survey(c config, network subnet.Network) (site, []backend.Candidate, error) {
+	s := site{network: network}
+	candidates, err := kernel.Candidates()
+	if err != nil {
+		return s, nil, err
+	}
+	w, err := wish(c)
+	if err != nil {
+		return s, candidates, err
+	}
+	if s.underlay, s.why, err = backend.ChooseUnderlay(candidates, w); err != nil {
+		return s, candidates, err
+	}
+	return s, candidates, s.check()
+}
+
+// check returns an error if the network can't work on this host.
+func (s site) check() error {
+	for _, p := range s.network.Pools {
+		if p.IsValid() && p.Prefix.Contains(s.underlay.Addr()) {
+			return fmt.Errorf("this host's address %s lies inside the pods' network %s; configure another Network, or another device with --iface", s.underlay.Addr(), p.Prefix)
+		}
+	}
+	const smallest = 576 // what every IPv4 host must take (RFC 791)
+	if mtu := s.backend().MTU(s.underlay); mtu < smallest {
+		return fmt.Errorf("an MTU of %d on %s leaves pods %d, too little to be useful", s.underlay.MTU, s.underlay.Dev, mtu)
+	}
+	return nil
+}
+
+// backend is the one that the network names. ParseNetwork knows no other than
+// these.
+func (s site) backend() backend.Backend {
+	switch s.network.Backend.Type {
+	case subnet.VXLAN:
+		return vxlan.New(s.network)
+	}
+	panic("no backend " + s.network.Backend.Type)
+}
+
+// device is the name of the device that pods' packets leave by.
+func (s site) device() string {
+	switch s.network.Backend.Type {
+	case subnet.VXLAN:
+		return vxlan.New(s.network).Device()
+	}
+	panic("no backend " + s.network.Backend.Type)
+}
+
+// lease is what this host says of itself, but for its subnets.
+func (s site) lease(c config) subnet.Lease {
+	return subnet.Lease{
+		Node:  c.Node,
+		Addrs: c.public(s.underlay.Addrs),
+		Type:  s.network.Backend.Type,
+		Data:  s.backend().Data(c.Node),
+	}
+}
+
+// plan begins the wanted state with what the node needs without peers.
+func (s site) plan(c config, nexthops bool) *backend.Plan {
+	in := backend.Input{Network: s.network, Underlay: s.underlay, Self: s.self, Owner: owner(c), Nexthops: nexthops, Masq: c.Masq}
+	return backend.NewPlan(s.backend(), in, firewall.Desired(in))
+}
+
+// owner marks our devices; two daemons on one host have two prefixes.
+func owner(c config) string { return "tulle " + c.Etcd.Prefix }
+
+// file is what other programs of this host need to know.
+func (s site) file(c config) subnet.File {
+	f := subnet.File{MTU: s.backend().MTU(s.underlay), Masq: c.Masq}
+	for i, own := range s.self.Subnets {
+		if own.IsValid() {
+			f.Networks[i], f.Subnets[i] = s.network.Pools[i].Prefix, subnet.Bridge(own)
+		}
+	}
+	return f
+}
+
+// follows reports whether the site can become one in another network without a
+// restart: the node's subnet is one of it, in the same families.
+func (s site) follows(network subnet.Network) bool {
+	for f, p := range network.Pools {
+		if p.IsValid() != s.network.Pools[f].IsValid() {
+			return false
+		}
+	}
+	return network.Contains(s.self)
+}
+
+// wish is the operator's, with the kernel's answers that it needs.
+func wish(c config) (backend.Wish, error) {
+	w := backend.Wish{Ifaces: c.Ifaces, Regex: c.IfaceRegex}
+	var err error
+	if c.CanReach.IsValid() {
+		if w.CanReach, err = kernel.RouteTo(c.CanReach); err != nil {
+			return w, fmt.Errorf("--iface-can-reach: %w", err)
+		}
+	}
+	for _, endpoint := range c.Etcd.Endpoints {
+		a, ok := endpointAddr(endpoint)
+		if !ok {
+			continue
+		}
+		// A node may well run without a route to one of several endpoints.
+		if w.Etcd, err = kernel.RouteTo(a); err == nil {
+			break
+		}
+	}
+	return w, nil
+}
+
+// endpointAddr finds the address that etcd has on the network. One on this host
+// itself says nothing about the way to other hosts.
+func endpointAddr(endpoint string) (netip.Addr, bool) {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return netip.Addr{}, false
+	}
+	a, err := netip.ParseAddr(u.Hostname())
+	if err != nil {
+		ips, err := net.LookupIP(u.Hostname())
+		if err != nil || len(ips) == 0 {
+			return netip.Addr{}, false
+		}
+		a, _ = netip.AddrFromSlice(ips[0])
+	}
+	a = a.Unmap()
+	return a, a.IsValid() && !a.IsLoopback()
+}
+
+// claim is what to ask of the network for a site.
+func (s site) claim(c config, prefer [2]netip.Prefix) etcd.Claim {
+	if s.self != (subnet.Lease{}) {
+		return etcd.Claim{Lease: s.lease(c), Prefer: s.self.Subnets, Only: true}
+	}
+	return etcd.Claim{Lease: s.lease(c), Prefer: prefer, Answers: answers}
+}
+
+// answerTime is how long a host may take to answer.
+const answerTime = 500 * time.Millisecond
+
+// answers reports whether another host answers at an address: it accepts or
+// refuses a connection, where one that is not there does neither.
+func answers(a netip.Addr) bool {
+	if local(a) {
+		return false
+	}
+	const discard = 9 // port; hardly anybody listens there
+	conn, err := net.DialTimeout("tcp", netip.AddrPortFrom(a, discard).String(), answerTime)
+	if err == nil {
+		conn.Close()
+		return true
+	}
+	return errors.Is(err, syscall.ECONNREFUSED)
+}
+
+// local reports whether an address is one of this host's own.
+func local(a netip.Addr) bool {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return false
+	}
+	for _, own := range addrs {
+		if p, err := netip.ParsePrefix(own.String()); err == nil && p.Addr() == a {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"go.uber.org/zap"
+
+	"tulle/subnet"
+)
+
+// Times of tend: how long it gathers what it hears, and for how long after etcd
+// lost its leases the peers that it has not told of again stay.
+const (
+	tendGather = 100 * time.Millisecond
+	grace      = 2 * time.Minute
+)
+
+// tend follows what happens to this host and to the network's configuration,
+// until ctx ends.
+func (d *daemon) tend(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-d.moved:
+		case <-d.graceOver:
+			d.forget()
+			continue
+		}
+		select { // what comes together is looked at once
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(tendGather):
+		}
+		select {
+		case <-d.moved:
+		default:
+		}
+		d.survey()
+	}
+}
+
+// survey looks at the host again and settles on what it finds. As long as
+// nothing can be found, all stays as it is.
+func (d *daemon) survey() {
+	d.mu.Lock()
+	network, fault := d.site.network, error(nil)
+	switch s := d.snapshot; {
+	case s.NetworkErr != nil:
+		fault = s.NetworkErr
+	case s.Rev == 0 || s.Network == d.site.network:
+	case d.site.follows(s.Network):
+		network = s.Network
+	default:
+		fault = fmt.Errorf("this node's subnet %s does not fit in it; restart tulled to take another", d.site.self)
+	}
+	d.badNetwork.set(faultOf("config", fault))
+	d.mu.Unlock()
+
+	found, _, err := survey(d.config, network)
+
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.badUnderlay.set(faultOf("underlay", err))
+	if err != nil {
+		return
+	}
+	found.self = d.site.self
+	if found.same(d.site) {
+		return
+	}
+	if !found.underlay.Equal(d.site.underlay) {
+		d.log.Info("underlay changed", zap.String("dev", found.underlay.Dev), zap.Stringer("address", found.underlay.Addr()),
+			zap.Int("mtu", found.underlay.MTU), zap.String("because", found.why))
+	}
+	if found.network != d.site.network {
+		d.log.Info("network configuration changed", zap.ByteString("network", found.network.JSON()))
+	}
+	d.settle(found)
+	if d.store != nil {
+		d.store.Renew()
+	}
+}
+
+// settle makes the wanted state that of another site. The caller holds d.mu.
+func (d *daemon) settle(s site) {
+	d.site = s
+	d.plan = s.plan(d.config, d.kernel.Nexthops())
+	d.rewrite()
+}
+
+// faultOf is the set of one fault, or of none.
+func faultOf(what string, err error) map[string]error {
+	if err == nil {
+		return nil
+	}
+	return map[string]error{what: err}
+}
+
+// merge is the leases of now, and those of before that are missing and whose
+// nodes have not shown themselves again. It is for the time after etcd has lost
+// its leases: the nodes put theirs back one after another, and until then they
+// are still where they were.
+func merge(before, now subnet.Leases) subnet.Leases {
+	if before.Len() == 0 {
+		return now // nearly always
+	}
+	nodes := map[string]bool{}
+	addrs := map[netip.Addr]bool{}
+	for r := range now.All() {
+		nodes[r.Node] = true
+		for _, a := range r.Addrs {
+			if a.IsValid() {
+				addrs[a] = true
+			}
+		}
+	}
+	merged := now
+	for r := range before.All() {
+		_, there := now.Get(r.Key())
+		if there || r.Node != "" && nodes[r.Node] || addrs[r.Addrs[subnet.IPv4]] || addrs[r.Addrs[subnet.IPv6]] {
+			continue
+		}
+		merged = merged.With(r)
+	}
+	return merged
+}
