@@ -6,6 +6,14 @@ COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 LDFLAGS := -s -w -X tulle/internal/version.version=$(VERSION) -X tulle/internal/version.commit=$(COMMIT)
 GOBUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 
+# Where `make install` puts things, below DESTDIR.
+SBINDIR := /usr/local/sbin
+BINDIR  := /usr/local/bin
+CNIDIR  := /opt/cni/bin
+UNITDIR := /etc/systemd/system
+
+SECONDS_EACH := 5 # of make fuzz
+
 # Tests that need privileges must not skip where the privileges are there.
 ifeq ($(shell id -u),0)
 export TULLE_REQUIRE_ROOT := 1
@@ -25,34 +33,40 @@ build: ## build tulled, tulle and tullectl into bin/
 
 .PHONY: setup
 setup: ## install what is missing from the distribution (as root)
-	@./dist/setup
+	@./dist/setup demo test lint
 
 .PHONY: demo
-demo: setup build ## set up, build, and run the whole proof in a lab on this machine
+demo: ## set up, build, and run the whole proof in a lab on this machine (as root)
+	@./dist/setup demo
+	@$(MAKE) --no-print-directory build
 	@./bin/tullectl lab run
 
 .PHONY: test
-test: setup ## set up, then run all tests
+test: ## set up, then run all tests (as root)
+	@./dist/setup demo test
 	go test -race -timeout 9m ./...
 
 .PHONY: fuzz
-fuzz: ## fuzz every parser for a few seconds each
-	@./dist/fuzz
+fuzz: ## fuzz every parser for SECONDS_EACH seconds
+	@./dist/fuzz $(SECONDS_EACH)
 
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck and shellcheck
-	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "not formatted: $$out"; exit 1; }
+	@./dist/setup lint
+	@out=$$("$$(go env GOROOT)/bin/gofmt" -l .) && test -z "$$out" || { echo "not formatted: $$out"; exit 1; }
 	go vet ./...
 	go tool staticcheck ./...
 	shellcheck .ci/run dist/setup dist/fuzz
 
 .PHONY: install
-install: build ## install the programs below /usr/local and /opt/cni/bin, and the systemd unit
-	install -D -m 0755 bin/tulled $(DESTDIR)/usr/local/sbin/tulled
-	install -D -m 0755 bin/tullectl $(DESTDIR)/usr/local/bin/tullectl
-	install -D -m 0755 bin/tulle $(DESTDIR)/opt/cni/bin/tulle
-	install -D -m 0644 dist/tulled.service $(DESTDIR)/etc/systemd/system/tulled.service
-	test -e $(DESTDIR)/etc/default/tulled || install -D -m 0640 dist/tulled.default $(DESTDIR)/etc/default/tulled
+install: build ## install the programs, the systemd unit and examples of their configuration
+	install -D -m 0755 bin/tulled $(DESTDIR)$(SBINDIR)/tulled
+	install -D -m 0755 bin/tullectl $(DESTDIR)$(BINDIR)/tullectl
+	install -d -m 0755 $(DESTDIR)$(CNIDIR)
+	install -m 0755 bin/tulle $(DESTDIR)$(CNIDIR)/.tulle.new
+	mv $(DESTDIR)$(CNIDIR)/.tulle.new $(DESTDIR)$(CNIDIR)/tulle
+	install -D -m 0644 dist/tulled.service $(DESTDIR)$(UNITDIR)/tulled.service
+	test -e $(DESTDIR)/etc/default/tulled || install -D -m 0600 dist/tulled.default $(DESTDIR)/etc/default/tulled
 	test -e $(DESTDIR)/etc/cni/net.d/10-tulle.conflist || install -D -m 0644 dist/10-tulle.conflist $(DESTDIR)/etc/cni/net.d/10-tulle.conflist
 
 .PHONY: clean

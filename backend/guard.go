@@ -54,5 +54,5 @@ func (g Guard) String() string {
 	if g.Other {
 		return fmt.Sprintf("guard dev %s altered or incomplete", g.Dev)
 	}
-	return fmt.Sprintf("guard dev %s udp %s port %d id %d mode %s", g.Dev, g.VTEPs, g.Port, g.VNI, g.Mode)
+	return fmt.Sprintf("guard dev %s id %d dstport %d on %s mode %s", g.Dev, g.VNI, g.Port, g.VTEPs, g.Mode)
 }

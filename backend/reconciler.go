@@ -14,9 +14,10 @@ type Kernel interface {
 	// under the Keys of want. An error means that nothing is known: rows may be
 	// missing.
 	Dump(ctx context.Context, kinds Kinds, want State) (State, error)
-	// Apply makes the changes in order. It goes on after a change that the
-	// kernel refuses, but for one of a link, and joins a *ChangeError for each.
-	Apply(ctx context.Context, changes []Change) error
+	// Apply makes the changes in order, and returns those that it made. It goes
+	// on after a change that the kernel refuses, but for one of a link, on which
+	// the others depend; the error joins a *ChangeError for each.
+	Apply(ctx context.Context, changes []Change) (made []Change, err error)
 }
 
 // ChangeError says why the kernel refused a Change.
@@ -33,7 +34,7 @@ func (e *ChangeError) Unwrap() error { return e.Err }
 type Pass struct {
 	Why     string   // what led to the pass
 	Kinds   Kinds    // that the kernel was asked for; none: only new wishes were applied
-	Changes []Change // what was applied or tried
+	Changes []Change // what was changed in the kernel
 	Err     error    // nil: the kernel holds what is wanted
 	Took    time.Duration
 }
@@ -49,10 +50,13 @@ const (
 // Times of the Reconciler: how long it gathers wakes, how often it looks
 // without being woken, which is a safety net, and how it retries.
 const (
-	gather     = 20 * time.Millisecond
-	period     = 5 * time.Minute
-	retryFirst = time.Second
-	retryMost  = 30 * time.Second
+	gather = 20 * time.Millisecond
+	// What keeps the kernel from being as wanted may be gone with any wake, but
+	// a lasting one is not tried at each.
+	gatherAfterError = 500 * time.Millisecond
+	period           = 5 * time.Minute
+	retryFirst       = time.Second
+	retryMost        = 30 * time.Second
 )
 
 // Reconciler keeps the kernel equal to a wanted State. It compares with what
@@ -66,7 +70,12 @@ type Reconciler struct {
 	kernel Kernel
 	report func(Pass)
 	update chan struct{} // size one; Update sends, Run receives
-	wake   chan struct{} // size one; Wake sends, Run receives
+	wake   chan struct{} // size one; Wake and judge send, Run receives
+	hear   chan struct{} // size one; Heard sends, Run receives
+
+	heardMu sync.Mutex // guards heard
+
+	heard []hearsay
 
 	mu sync.Mutex // guards all following fields, and the kernel
 
@@ -85,6 +94,7 @@ func NewReconciler(k Kernel, report func(Pass)) *Reconciler {
 		report:  report,
 		update:  make(chan struct{}, 1),
 		wake:    make(chan struct{}, 1),
+		hear:    make(chan struct{}, 1),
 		want:    State{},
 		pending: map[Key]Change{},
 	}
@@ -127,14 +137,42 @@ func (r *Reconciler) Wake(kinds Kinds) {
 	signal(r.wake)
 }
 
-// Heard tells that a row was set, or is gone. It leads to a look at the tables
-// if that is not as wanted.
+// Heard tells that a row was set, or is gone. It leads to a look at the tables if
+// that is not as wanted. It never waits for a pass.
 func (r *Reconciler) Heard(row Entry, gone bool) {
+	r.heardMu.Lock()
+	if len(r.heard) < heardMost {
+		r.heard = append(r.heard, hearsay{row, gone})
+	}
+	r.heardMu.Unlock()
+	signal(r.hear)
+}
+
+// hearsay is what was heard of a row.
+type hearsay struct {
+	row  Entry
+	gone bool
+}
+
+// heardMost bounds what is kept of what was heard during a pass. What comes on
+// top of it is not told apart.
+const heardMost = 1 << 16
+
+// judge asks for a look if anything that was heard is not as wanted.
+func (r *Reconciler) judge() {
+	r.heardMu.Lock()
+	heard := r.heard
+	r.heard = nil
+	r.heardMu.Unlock()
 	r.mu.Lock()
-	alarming := Alarming(r.want, row, gone)
-	r.mu.Unlock()
+	defer r.mu.Unlock()
+	alarming := len(heard) == heardMost
+	for _, h := range heard {
+		alarming = alarming || Alarming(r.want, h.row, h.gone)
+	}
 	if alarming {
-		r.Wake(Network)
+		r.woken |= Network
+		signal(r.wake)
 	}
 }
 
@@ -176,8 +214,15 @@ func (r *Reconciler) Run(ctx context.Context) error {
 			return ctx.Err()
 		case <-r.update:
 			p.Why, p.Kinds = WhyUpdate, 0
+		case <-r.hear:
+			r.judge()
+			continue
 		case <-r.wake:
-			if err := sleep(ctx, gather); err != nil {
+			wait := gather
+			if why == WhyRetry {
+				wait = gatherAfterError
+			}
+			if err := sleep(ctx, wait); err != nil {
 				return err
 			}
 			p.Why, p.Kinds = WhyWake, r.takeWoken()
@@ -223,8 +268,9 @@ func (r *Reconciler) pass(ctx context.Context, p *Pass) bool {
 			}
 		}
 		sortChanges(rest)
-		p.Changes = append(p.Changes, rest...)
-		p.Err = r.kernel.Apply(ctx, rest)
+		var made []Change
+		made, p.Err = r.kernel.Apply(ctx, rest)
+		p.Changes = append(p.Changes, made...)
 	}
 	clear(r.pending)
 	r.clean = p.Err == nil
@@ -245,9 +291,9 @@ func (r *Reconciler) look(ctx context.Context, kinds Kinds) ([]Change, error) {
 		if len(changes) == 0 {
 			return all, nil
 		}
-		err = r.kernel.Apply(ctx, changes)
+		made, err := r.kernel.Apply(ctx, changes)
 		again := err == nil && len(all) == 0 && changesLink(changes)
-		all = append(all, changes...)
+		all = append(all, made...)
 		if !again {
 			return all, err
 		}

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -124,7 +125,8 @@ func (f *flagValues) config(fs *pflag.FlagSet) (config, error) {
 		fault("lease-ttl", "%s is too short: 10s or more, and longer than a node may be away", c.TTL)
 	}
 	if c.StatusAddr != "" {
-		if _, _, err := net.SplitHostPort(c.StatusAddr); err != nil {
+		_, port, err := net.SplitHostPort(c.StatusAddr)
+		if _, portErr := strconv.ParseUint(port, 10, 16); err != nil || portErr != nil {
 			fault("status-addr", "%q is not an address with a port such as %s", c.StatusAddr, flags.StatusAddr)
 		}
 	}

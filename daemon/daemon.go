@@ -38,6 +38,7 @@ type daemon struct {
 	site      site
 	plan      *backend.Plan
 	snapshot  subnet.Snapshot // the last one that our lease was in
+	leases    subnet.Leases   // that the wanted state is made of
 	before    subnet.Leases   // of peers, when etcd lost our lease; empty at other times
 	bereft    bool            // etcd has not our lease
 	lastPass  *status.Pass
@@ -178,6 +179,8 @@ func (d *daemon) forget() {
 
 // advance makes leases the wanted state. The caller holds d.mu.
 func (d *daemon) advance(leases subnet.Leases) {
+	logPeers(d.log, leases, d.leases, d.site.self.Key())
+	d.leases = leases
 	d.rec.Update(func(want backend.State) []backend.Change {
 		changes := d.plan.Follow(want, leases)
 		d.metrics.wanted(changes)
@@ -192,7 +195,7 @@ func (d *daemon) advance(leases subnet.Leases) {
 func (d *daemon) rewrite() {
 	d.rec.Update(func(want backend.State) []backend.Change {
 		now := backend.State{}
-		d.plan.Follow(now, merge(d.before, d.snapshot.Leases))
+		d.plan.Follow(now, d.leases)
 		changes := want.Become(now)
 		d.metrics.wanted(changes)
 		return changes

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -11,9 +12,10 @@ import (
 // logger writes to standard error. Under systemd it leaves out the time, which
 // the journal adds.
 func logger(level, format string) (*zap.Logger, error) {
+	var faults []error
 	at, err := zapcore.ParseLevel(level)
 	if err != nil || at > zapcore.ErrorLevel {
-		return nil, fmt.Errorf("--log-level: %q is not debug, info, warn or error", level)
+		faults = append(faults, fmt.Errorf("--log-level: %q is not debug, info, warn or error", level))
 	}
 	c := zap.NewProductionEncoderConfig()
 	c.EncodeTime = zapcore.ISO8601TimeEncoder
@@ -31,7 +33,10 @@ func logger(level, format string) (*zap.Logger, error) {
 		c.EncodeLevel = zapcore.LowercaseLevelEncoder
 		encoder = zapcore.NewJSONEncoder(c)
 	default:
-		return nil, fmt.Errorf("--log-format: %q is not text or json", format)
+		faults = append(faults, fmt.Errorf("--log-format: %q is not text or json", format))
+	}
+	if len(faults) > 0 {
+		return nil, errors.Join(faults...)
 	}
 	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(os.Stderr), at)), nil
 }

@@ -24,7 +24,7 @@ const (
 
 // gcPercent makes the garbage collector run earlier than usual: a cluster's
 // leases and rows are few megabytes, and memory of a host is its pods'.
-const gcPercent = 30
+const gcPercent = 20
 
 // usageError is a mistake in a flag or in the environment.
 type usageError struct{ error }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"syscall"
 	"time"
 
@@ -39,6 +40,10 @@ func survey(c config, network subnet.Network) (site, []backend.Candidate, error)
 	if err != nil {
 		return s, nil, err
 	}
+	// Our own device and bridge carry pods' addresses, and lead to no other node.
+	candidates = slices.DeleteFunc(candidates, func(c backend.Candidate) bool {
+		return slices.ContainsFunc(c.Addrs, func(a netip.Prefix) bool { return network.Has(a.Addr()) })
+	})
 	w, err := wish(c)
 	if err != nil {
 		return s, candidates, err
@@ -51,11 +56,6 @@ func survey(c config, network subnet.Network) (site, []backend.Candidate, error)
 
 // check returns an error if the network can't work on this host.
 func (s site) check() error {
-	for _, p := range s.network.Pools {
-		if p.IsValid() && p.Prefix.Contains(s.underlay.Addr()) {
-			return fmt.Errorf("this host's address %s lies inside the pods' network %s; configure another Network, or another device with --iface", s.underlay.Addr(), p.Prefix)
-		}
-	}
 	const smallest = 576 // what every IPv4 host must take (RFC 791)
 	if mtu := s.backend().MTU(s.underlay); mtu < smallest {
 		return fmt.Errorf("an MTU of %d on %s leaves pods %d, too little to be useful", s.underlay.MTU, s.underlay.Dev, mtu)

@@ -17,7 +17,7 @@ func (d *daemon) state(ctx context.Context) status.Node {
 	s := status.Node{
 		Name: d.config.Node, Version: version.String(), Started: d.born, Ready: d.ready, Phase: d.doing,
 		Etcd:  status.Etcd{Endpoints: d.config.Etcd.Endpoints, Prefix: d.config.Etcd.Prefix, Connected: d.connected, Revision: snapshot.Rev},
-		Peers: []status.Peer{}, BadKeys: texts(snapshot.Faults), LastPass: d.lastPass,
+		Peers: []status.Peer{}, BadKeys: texts(snapshot.Faults), LastPass: d.lastPass, Troubles: d.troubles(),
 	}
 	if rec == nil {
 		d.mu.Unlock()
@@ -58,6 +58,18 @@ func (d *daemon) state(ctx context.Context) status.Node {
 		s.Peers = append(s.Peers, p)
 	}
 	return s
+}
+
+// troubles lists the faults that last, but for those of peers and keys, which
+// are told with these, and of the last pass. The caller holds d.mu.
+func (d *daemon) troubles() []string {
+	var list []string
+	for _, t := range []trouble{d.badNetwork, d.badUnderlay, d.badFile, d.badMemory} {
+		for what, text := range t.now {
+			list = append(list, t.begin+": "+what+": "+text)
+		}
+	}
+	return list
 }
 
 func statusLease(l subnet.Lease) status.Lease {

@@ -1,15 +1,16 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
 	"go.uber.org/zap"
 
 	"tulle/backend"
+	"tulle/subnet"
 )
 
 // trouble is a set of faults of one kind that may last: each is logged when it
@@ -54,28 +55,24 @@ func brief(err error) string {
 	return strings.Join(lines, "; ")
 }
 
-// logChanges logs a few changes one by one and many as a count of each kind.
+// logChanges logs what was put right, one by one where it is little and as a
+// count of each kind where it is much. A few rows that follow from a change of
+// the leases are not told of: the change is, by logPeers.
 func logChanges(log *zap.Logger, p backend.Pass) {
-	refused := map[backend.Key]bool{}
-	for _, e := range joined(p.Err) {
-		var c *backend.ChangeError
-		if errors.As(e, &c) {
-			refused[c.Change.Key()] = true
-		}
-	}
 	const most = 12
 	counts := map[backend.Kind]int{}
 	for _, c := range p.Changes {
-		if refused[c.Key()] {
-			continue // told as an error
-		}
 		counts[c.Key().Kind]++
-		if len(p.Changes) <= most {
+		switch {
+		case len(p.Changes) > most:
+		case p.Why == backend.WhyUpdate:
+			log.Debug("kernel changed", zap.Stringer("change", c), zap.String("why", p.Why))
+		default:
 			log.Info("kernel changed", zap.Stringer("change", c), zap.String("why", p.Why))
 		}
 	}
 	if len(p.Changes) > most {
-		fields := []zap.Field{zap.Int("changes", len(p.Changes)-len(refused)), zap.String("why", p.Why), zap.Duration("took", p.Took)}
+		fields := []zap.Field{zap.Int("changes", len(p.Changes)), zap.String("why", p.Why), zap.Duration("took", p.Took)}
 		for _, kind := range slices.Sorted(maps.Keys(counts)) {
 			fields = append(fields, zap.Int(kind.String(), counts[kind]))
 		}
@@ -83,14 +80,33 @@ func logChanges(log *zap.Logger, p backend.Pass) {
 	}
 }
 
-// joined lists the errors that were joined, or the error itself.
-func joined(err error) []error {
-	if list, ok := err.(interface{ Unwrap() []error }); ok {
-		var all []error
-		for _, e := range list.Unwrap() {
-			all = append(all, joined(e)...)
-		}
-		return all
+// logPeers logs what peers came, went and changed, one by one where they are few.
+func logPeers(log *zap.Logger, now, before subnet.Leases, self string) {
+	gone, come := map[string]subnet.Record{}, map[string]subnet.Record{}
+	now.Difference(before, func(r subnet.Record) { gone[r.Key()] = r }, func(r subnet.Record) { come[r.Key()] = r })
+	delete(gone, self)
+	delete(come, self)
+	const most = 12
+	if len(gone)+len(come) > 2*most {
+		log.Info("peers changed", zap.Int("peers", now.Len()-1), zap.Int("before", max(0, before.Len()-1)))
+		return
 	}
-	return []error{err}
+	for _, key := range slices.Sorted(maps.Keys(gone)) {
+		if _, changed := come[key]; !changed {
+			log.Info("peer gone", zap.Stringer("subnet", gone[key]))
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(come)) {
+		r, was := come[key], gone[key]
+		switch {
+		case was.Lease == subnet.Lease{}:
+			log.Info("peer came", zap.Stringer("subnet", r), zap.Stringers("address", valid(r.Addrs)))
+		case was.Lease != r.Lease:
+			log.Info("peer changed", zap.Stringer("subnet", r), zap.Stringers("address", valid(r.Addrs)), zap.Strings("data", r.Data[:]))
+		}
+	}
+}
+
+func valid(addrs [2]netip.Addr) []netip.Addr {
+	return slices.DeleteFunc(addrs[:], func(a netip.Addr) bool { return !a.IsValid() })
 }

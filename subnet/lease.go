@@ -33,6 +33,17 @@ func (l Lease) String() string {
 	return text
 }
 
+// AddrText lists the underlay addresses, for messages.
+func (l Lease) AddrText() string {
+	var texts []string
+	for _, a := range l.Addrs {
+		if a.IsValid() {
+			texts = append(texts, a.String())
+		}
+	}
+	return strings.Join(texts, " and ")
+}
+
 // Overlaps reports whether the two leases share an address in any family.
 func (l Lease) Overlaps(m Lease) bool {
 	for f := range l.Subnets {

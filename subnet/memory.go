@@ -3,7 +3,6 @@ package subnet
 import (
 	"bufio"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -53,13 +52,19 @@ const memoryVersion = 1
 // WriteFile puts the memory at path in one step.
 func (m Memory) WriteFile(path string) error {
 	err := replaceFile(path, 0o600, func(w io.Writer) error {
-		// Line by line: a large cluster's leases are not gathered in memory.
-		e := json.NewEncoder(w)
-		err := e.Encode(memoryHead{memoryVersion, m.Prefix, m.Self.Key(), m.Alive, m.TTL.String(), m.Network.JSON(), m.Leases.Len()})
-		for r := range m.Leases.All() {
-			err = errors.Join(err, e.Encode(memoryLease{r.Key(), json.RawMessage(r.Value()), r.Created, r.Modified, r.ID}))
+		err := json.NewEncoder(w).Encode(memoryHead{memoryVersion, m.Prefix, m.Self.Key(), m.Alive, m.TTL.String(), m.Network.JSON(), m.Leases.Len()})
+		if err != nil {
+			return err
 		}
-		return err
+		// Line by line, and by hand: ten thousand leases are not to be gathered
+		// in memory nor to keep a processor busy.
+		for r := range m.Leases.All() {
+			_, err := fmt.Fprintf(w, `{"key":%q,"value":%s,"created":%d,"modified":%d,"id":%d}`+"\n", r.Key(), r.Value(), r.Created, r.Modified, r.ID)
+			if err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("write state file: %w", err)

@@ -58,6 +58,16 @@ func (n Network) Contains(l Lease) bool {
 	return some
 }
 
+// Has reports whether an address is one of the pods' network.
+func (n Network) Has(a netip.Addr) bool {
+	for _, p := range n.Pools {
+		if p.IsValid() && p.Prefix.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
 // poolFields are the names of one family's fields in the configuration.
 type poolFields struct{ prefix, length, min, max string }
 

@@ -1,9 +1,10 @@
 package subnet
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"net/netip"
 )
 
@@ -53,10 +54,9 @@ func Pick(n Network, node string, leases []Lease) ([2]netip.Prefix, error) {
 }
 
 func (p Pool) free(node string, ok func(netip.Prefix) bool) (netip.Prefix, bool) {
-	h := fnv.New64a()
-	h.Write([]byte(node))
+	sum := sha256.Sum256([]byte(node)) // names differ in a digit; their sums in all
 	size := p.Size()
-	start := h.Sum64() % size
+	start := binary.BigEndian.Uint64(sum[:]) % size
 	for i := range size {
 		at := start + i
 		if at >= size || at < start { // wrapped around

@@ -86,7 +86,7 @@ to etcd. It refuses one that existing leases do not fit in.`,
 				}
 				fmt.Fprintf(cmd.ErrOrStderr(), "written to %s\n", s.ConfigKey())
 				if before.NetworkErr == nil && before.Network != n && before.Leases.Len() > 0 {
-					fmt.Fprintf(cmd.ErrOrStderr(), "%d nodes follow it when their tulled is restarted\n", before.Leases.Len())
+					fmt.Fprintf(cmd.ErrOrStderr(), "%d nodes follow it by themselves, or say in their log why not\n", before.Leases.Len())
 				}
 				return printNetwork(cmd.OutOrStdout(), n)
 			})
@@ -118,7 +118,7 @@ const patience = 10 * time.Second
 
 // withStore connects to etcd for the time of do.
 func withStore(cmd *cobra.Command, c *etcd.Config, do func(context.Context, *etcd.Store) error) error {
-	if err := flags.FromEnv(cmd.Flags()); err != nil {
+	if err := flags.FromEnv(cmd.Flags(), "etcd-"); err != nil {
 		return usageError{err}
 	}
 	if err := c.Check(); err != nil {

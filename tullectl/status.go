@@ -26,7 +26,7 @@ func statusCommand() *cobra.Command {
   tullectl status --json | jq .lease`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := flags.FromEnv(cmd.Flags()); err != nil {
+			if err := flags.FromEnv(cmd.Flags(), "status-addr"); err != nil {
 				return usageError{err}
 			}
 			n, err := ask(cmd.Context(), addr)

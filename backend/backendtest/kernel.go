@@ -49,16 +49,21 @@ func (k *Kernel) Dump(_ context.Context, kinds backend.Kinds, _ backend.State) (
 }
 
 // Apply implements backend.Kernel.
-func (k *Kernel) Apply(ctx context.Context, changes []backend.Change) error {
+func (k *Kernel) Apply(ctx context.Context, changes []backend.Change) (made []backend.Change, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	var errs []error
 	for _, c := range changes {
 		if err := k.apply(c); err != nil {
 			errs = append(errs, &backend.ChangeError{Change: c, Err: err})
+			if c.Key().Kind == backend.KindLink {
+				break
+			}
+			continue
 		}
+		made = append(made, c)
 	}
-	return errors.Join(append(errs, ctx.Err())...)
+	return made, errors.Join(append(errs, ctx.Err())...)
 }
 
 func (k *Kernel) apply(c backend.Change) error {

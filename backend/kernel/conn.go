@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// conn is an rtnetlink socket of our own, which sends many messages in one
+// conn is a netlink socket of our own, which sends many messages in one
 // system call and reads dumps without a copy of each. It is not safe for use by
 // several goroutines at once.
 type conn struct {
@@ -30,8 +30,9 @@ const pageBuffer = 64 << 10
 // silence is how long the kernel may take to answer. It always answers at once.
 var silence = unix.Timeval{Sec: 10}
 
-func dial() (*conn, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+// dial opens a socket for one protocol of netlink(7).
+func dial(protocol int) (*conn, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, protocol)
 	if err != nil {
 		return nil, err
 	}

@@ -130,7 +130,7 @@ func apply(t *testing.T, k *Kernel, want backend.State) []backend.Change {
 	t.Helper()
 	inside(t)
 	changes := backend.Diff(want, dump(t, k, want))
-	if err := k.Apply(t.Context(), changes); err != nil {
+	if _, err := k.Apply(t.Context(), changes); err != nil {
 		t.Fatalf("apply: %v", err)
 	}
 	return changes
@@ -241,7 +241,7 @@ func TestVNITaken(t *testing.T) {
 	fresh(t)
 	k := open(t)
 	run(t, "ip link add flannel.1 type vxlan id 1 dstport 8472 local 192.0.2.10 dev eth0 nolearning")
-	err := k.Apply(t.Context(), []backend.Change{{Want: device()}})
+	_, err := k.Apply(t.Context(), []backend.Change{{Want: device()}})
 	if err == nil || !strings.Contains(err.Error(), "ip link delete flannel.1") {
 		t.Errorf("Apply = %v, want an error that names flannel.1 and how to remove it", err)
 	}
@@ -257,14 +257,14 @@ func TestStrangersStay(t *testing.T) {
 	run(t, "ip neigh add 192.0.2.1 lladdr 0a:00:00:00:00:88 dev eth0 nud permanent")
 	want := peer4()
 	want.Add(device())
-	err := k.Apply(t.Context(), backend.Diff(want, dump(t, k, want)))
+	_, err := k.Apply(t.Context(), backend.Diff(want, dump(t, k, want)))
 	if err == nil || strings.Count(err.Error(), "\n") != 0 || !strings.Contains(err.Error(), "route 10.244.2.0/24") {
 		t.Errorf("Apply = %v, want one conflict about 10.244.2.0/24", err)
 	}
 	if changes := backend.Diff(want, dump(t, k, want)); len(changes) != 1 {
 		t.Errorf("after a conflict there are these differences: %v, want the route alone", changes)
 	}
-	if err := k.Apply(t.Context(), backend.Diff(backend.State{}, dump(t, k, want))); err != nil {
+	if _, err := k.Apply(t.Context(), backend.Diff(backend.State{}, dump(t, k, want))); err != nil {
 		t.Errorf("delete all that is ours: %v", err)
 	}
 	left := run(t, "ip route") + run(t, "ip nexthop") + run(t, "ip neigh show dev eth0")
@@ -296,7 +296,7 @@ func TestErrorsNameTheirRow(t *testing.T) {
 		}
 		changes = append(changes, backend.Change{Want: backend.Route{Dst: netip.PrefixFrom(a, 24), Nexthop: nh, Via: a, Dev: "tulle.1", Onlink: nh == 0}})
 	}
-	err := k.Apply(t.Context(), changes)
+	_, err := k.Apply(t.Context(), changes)
 	if got := strings.Count(err.Error(), "nhid 4242: "); got != bad {
 		t.Errorf("Apply named %d rows, want %d: %v", got, bad, err)
 	}

@@ -47,6 +47,10 @@ func (k *Kernel) Watch(ctx context.Context, l Listener) error {
 	})
 }
 
+// hearBuffer is how much the kernel may keep for us while we do not listen: what
+// our own start in a large cluster causes.
+const hearBuffer = 64 << 20
+
 // hear calls each for every message of some netlink groups until ctx ends, and
 // lost when there were more than could be heard.
 func hear(ctx context.Context, protocol int, groups []uint, lost func(), each func(syscall.NetlinkMessage)) error {
@@ -64,7 +68,7 @@ func hear(ctx context.Context, protocol int, groups []uint, lost func(), each fu
 			sock.Close()
 		}
 	}()
-	_ = sock.SetReceiveBufferSize(receiveBuffer, true) // needs a privilege; without it more is lost
+	_ = sock.SetReceiveBufferSize(hearBuffer, true) // needs a privilege; without it more is lost
 	for {
 		msgs, from, err := sock.Receive()
 		switch {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -32,14 +33,16 @@ func Etcd(fs *pflag.FlagSet, c *etcd.Config) {
 }
 
 // FromEnv sets every flag that was not given on the command line and has its
-// variable in the environment: TULLED_ETCD_ENDPOINTS for --etcd-endpoints. The
-// error joins all faults.
-func FromEnv(fs *pflag.FlagSet) error {
+// variable in the environment: TULLED_ETCD_ENDPOINTS for --etcd-endpoints. Where
+// beginnings of names are given, it sets only flags with these. The error joins
+// all faults.
+func FromEnv(fs *pflag.FlagSet, only ...string) error {
 	var faults []error
 	fs.VisitAll(func(f *pflag.Flag) {
 		name := variable(f.Name)
 		value, ok := os.LookupEnv(name)
-		if !ok || f.Changed {
+		begins := func(beginning string) bool { return strings.HasPrefix(f.Name, beginning) }
+		if !ok || f.Changed || len(only) > 0 && !slices.ContainsFunc(only, begins) {
 			return
 		}
 		if err := fs.Set(f.Name, value); err != nil {

@@ -21,6 +21,8 @@ type Node struct {
 	// BadKeys are the keys among the leases that are none, with the reason.
 	BadKeys  map[string]string `json:"badKeys,omitempty"`
 	LastPass *Pass             `json:"lastPass,omitempty"`
+	// Troubles are the faults that last, as the log told when they began.
+	Troubles []string `json:"troubles,omitempty"`
 
 	// Rows of the kernel, in the words of ip(8).
 	Want       []string `json:"want"`

@@ -43,6 +43,9 @@ func (n Node) Write(w io.Writer) error {
 	} else {
 		row("kernel", "%d rows wanted, %d differ", len(n.Want), len(n.Difference))
 	}
+	for _, t := range n.Troubles {
+		row("trouble", "%s", t)
+	}
 	row("peers", "%d, %d programmed", len(n.Peers), n.programmed())
 	if err := t.Flush(); err != nil {
 		return err
@@ -88,13 +91,18 @@ func (n Node) writePeers(w io.Writer) {
 }
 
 // WriteRows writes what is wanted of the kernel and marks what differs, as a
-// unified diff does: "+" is wanted and not there, "-" is there and not wanted.
+// unified diff does: "+" is wanted and not there, "-" is there and not wanted,
+// and "?" is wanted while the kernel could not be read.
 func (n Node) WriteRows(w io.Writer) error {
 	var b strings.Builder
 	if n.KernelErr != "" {
 		fmt.Fprintf(&b, "# the kernel could not be read: %s\n", n.KernelErr)
 	}
 	have := map[string]bool{}
+	missing := "+"
+	if n.KernelErr != "" {
+		missing = "?"
+	}
 	for _, row := range n.Have {
 		have[row] = true
 	}
@@ -104,7 +112,7 @@ func (n Node) WriteRows(w io.Writer) error {
 		if have[row] {
 			fmt.Fprintf(&b, "  %s\n", row)
 		} else {
-			fmt.Fprintf(&b, "+ %s\n", row)
+			fmt.Fprintf(&b, "%s %s\n", missing, row)
 		}
 	}
 	for _, row := range n.Have {

@@ -155,7 +155,7 @@ func (s *Store) changed(ctx context.Context, key string, rev int64) error {
 	defer cancel()
 	_, ok := <-s.client.Watch(watching, key, clientv3.WithRev(rev+1))
 	if !ok && ctx.Err() == nil {
-		return s.request(ctx, "watch "+key, func(ctx context.Context) error {
+		return s.request(ctx, requestTimeout, "watch "+key, func(ctx context.Context) error {
 			select { // not to spin where etcd closes every watch
 			case <-ctx.Done():
 				return ctx.Err()

@@ -75,20 +75,18 @@ func overlapping(leases []subnet.Lease, l subnet.Lease) (subnet.Lease, bool) {
 	return subnet.Lease{}, false
 }
 
-// own finds the record that is this node's.
+// own finds the record that is this node's. It is an error if another node has
+// one of its addresses.
 func own(v *view, l subnet.Lease) (subnet.Record, error) {
+	other, ok := v.find(func(r subnet.Lease) bool { return r.Node != "" && r.Node != l.Node && sharesAddr(r, l) })
+	if ok {
+		return subnet.Record{}, fmt.Errorf("our public address %s is that of the lease %s (%w); choose another address with --public-ip or --iface, "+
+			"or, if this node was called %s before, give --node-name=%s once or delete that lease", l.AddrText(), other.Lease, ErrTaken, other.Node, other.Node)
+	}
 	if r, ok := v.find(func(r subnet.Lease) bool { return r.Node == l.Node }); ok {
 		return r, nil
 	}
-	r, ok := v.find(func(r subnet.Lease) bool { return sharesAddr(r, l) })
-	if ok && r.Node != "" {
-		a := l.Addrs[subnet.IPv4]
-		if !a.IsValid() {
-			a = l.Addrs[subnet.IPv6]
-		}
-		return subnet.Record{}, fmt.Errorf("our public address %s is that of the lease %s: %w; choose another address with --public-ip or --iface, "+
-			"or, if this node was called %s before, give --node-name=%s once or delete that lease", a, r.Lease, ErrTaken, r.Node, r.Node)
-	}
+	r, _ := v.find(func(r subnet.Lease) bool { return r.Node == "" && sharesAddr(r, l) })
 	return r, nil
 }
 

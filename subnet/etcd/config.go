@@ -37,6 +37,7 @@ const (
 // RST) is noticed after keepAliveTime + keepAliveTimeout.
 const (
 	dialTimeout      = 2 * time.Second
+	firstTimeout     = time.Second
 	requestTimeout   = 5 * time.Second
 	keepAliveTime    = 10 * time.Second // etcd's server refuses more than one in 5 s
 	keepAliveTimeout = 5 * time.Second

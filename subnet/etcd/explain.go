@@ -55,7 +55,14 @@ const (
 func (s *Store) untilAnswered(ctx context.Context, what string, do func(context.Context) error) error {
 	began := time.Now()
 	for wait := tryFirst; ; wait = min(2*wait, tryMost) {
-		err := s.request(ctx, what, do)
+		bound := requestTimeout
+		if wait == tryFirst {
+			bound = firstTimeout // so that it is told soon
+		}
+		err := s.request(ctx, bound, what, do)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		if !errors.Is(err, errNoAnswer) {
 			if wait > tryFirst {
 				s.log.Info("etcd answers again", zap.Duration("after", time.Since(began).Round(time.Millisecond)))

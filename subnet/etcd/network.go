@@ -17,7 +17,7 @@ func (s *Store) Read(ctx context.Context) (subnet.Snapshot, error) {
 
 // PutNetwork stores a network configuration for all nodes.
 func (s *Store) PutNetwork(ctx context.Context, n subnet.Network) error {
-	return s.request(ctx, "write the network", func(ctx context.Context) error {
+	return s.request(ctx, requestTimeout, "write the network", func(ctx context.Context) error {
 		_, err := s.client.Put(ctx, s.configKey(), string(n.JSON()))
 		return err
 	})

@@ -65,8 +65,8 @@ func (s *Store) leaseKey(key string) string { return s.subnetsDir() + key }
 func (s *Store) endpoints() string { return strings.Join(s.config.Endpoints, ", ") }
 
 // request makes one request with a bound on its time.
-func (s *Store) request(ctx context.Context, what string, do func(context.Context) error) error {
-	bounded, cancel := context.WithTimeout(ctx, requestTimeout)
+func (s *Store) request(ctx context.Context, bound time.Duration, what string, do func(context.Context) error) error {
+	bounded, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
 	if err := do(bounded); err != nil {
 		if ctx.Err() != nil {

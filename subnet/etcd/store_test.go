@@ -159,16 +159,16 @@ func TestAcquire(t *testing.T) {
 		{"what it had before, if nobody has it", nil, node("node1", "192.0.2.10", "10.244.8.0/24"), "10.244.8.0/24"},
 		{"another subnet, if somebody else has what it had before",
 			map[string]string{"/subnets/10.244.8.0-24": strings.Replace(flannels, "192.0.2.10", "192.0.2.77", 1)},
-			node("node1", "192.0.2.10", "10.244.8.0/24"), "10.244.180.0/24"},
-		{"what it had before lies outside of the network", nil, node("node1", "192.0.2.10", "10.99.8.0/24"), "10.244.180.0/24"},
+			node("node1", "192.0.2.10", "10.244.8.0/24"), "10.244.193.0/24"},
+		{"what it had before lies outside of the network", nil, node("node1", "192.0.2.10", "10.99.8.0/24"), "10.244.193.0/24"},
 		{"another node has the address",
 			map[string]string{"/subnets/10.244.7.0-24": strings.Replace(flannels, `}}`, `},"Node":"other"}`, 1)},
 			node("node1", "192.0.2.10"), "taken by another node"},
 		{"a key with a value that makes no sense is not free",
-			map[string]string{"/subnets/10.244.180.0-24": "garbage"}, node("node1", "192.0.2.10"), "10.244.181.0/24"},
+			map[string]string{"/subnets/10.244.193.0-24": "garbage"}, node("node1", "192.0.2.10"), "10.244.194.0/24"},
 		{"a larger lease is not free inside",
-			map[string]string{"/subnets/10.244.176.0-21": strings.Replace(flannels, "192.0.2.10", "192.0.2.77", 1)},
-			node("node1", "192.0.2.10"), "10.244.184.0/24"},
+			map[string]string{"/subnets/10.244.192.0-21": strings.Replace(flannels, "192.0.2.10", "192.0.2.77", 1)},
+			node("node1", "192.0.2.10"), "10.244.200.0/24"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -41,6 +42,7 @@ func (s *Store) read(ctx context.Context) (*view, error) {
 	s.noConfig(v) // unless there is one
 	var records []subnet.Record
 	for _, r := range answer.Responses {
+		records = slices.Grow(records, len(r.GetResponseRange().Kvs))
 		for _, kv := range r.GetResponseRange().Kvs {
 			if record, ok := s.put(v, kv); ok {
 				records = append(records, record)

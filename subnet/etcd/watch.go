@@ -118,6 +118,6 @@ func (s *Store) sameAs(ctx context.Context, v *view) error {
 }
 
 func takenBy(ours, theirs subnet.Lease) error {
-	return fmt.Errorf("our lease %s was overwritten (%w) by %q at %v: two nodes have the same name or public address; "+
-		"give each its own --node-name and --public-ip", ours, ErrTaken, theirs.Node, theirs.Addrs)
+	return fmt.Errorf("our lease %s was overwritten (%w) by %q at %s: two nodes have the same name or public address; "+
+		"give each its own --node-name and --public-ip", ours, ErrTaken, theirs.Node, theirs.AddrText())
 }

@@ -1,0 +1,54 @@
+package house
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+)
+
+// binDir is the folder of the programs under test, which bin builds.
+var binDir string
+
+var build = sync.OnceValue(func() error {
+	for program, source := range map[string]string{"tulled": "tulle/daemon", "tulle": "tulle/cni-shim", "tullectl": "tulle/tullectl"} {
+		cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", filepath.Join(binDir, program), source)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if text, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("go build %s: %w\n%s", source, err, text)
+		}
+	}
+	return nil
+})
+
+// bin returns the folder with tulled, tulle and tullectl, built once.
+func bin(t *testing.T) string {
+	t.Helper()
+	if err := build(); err != nil {
+		t.Fatal(err)
+	}
+	return binDir
+}
+
+// run runs one of the programs and returns what it printed.
+func run(t *testing.T, program string, args ...string) string {
+	t.Helper()
+	text, err := exec.Command(filepath.Join(bin(t), program), args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", program, args, err, text)
+	}
+	return string(text)
+}
+
+func TestMain(m *testing.M) {
+	var err error
+	if binDir, err = os.MkdirTemp("", "tulle-house-test-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	status := m.Run()
+	os.RemoveAll(binDir)
+	os.Exit(status)
+}

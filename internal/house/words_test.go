@@ -1,0 +1,69 @@
+package house
+
+import (
+	"path"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// Words that no file holds. They are written so that this one does not either.
+var forbidden = []*regexp.Regexp{
+	regexp.MustCompile(`\b(TO` + `DO|FIX` + `ME|XX` + `X)\b`),
+	regexp.MustCompile(`\b(quay|gcr|ghcr|docker)` + `\.io\b`),
+	regexp.MustCompile(`\bregistry` + `\.k8s\.io\b`),
+	regexp.MustCompile(`\bproxy` + `\.golang\.org\b`),
+	regexp.MustCompile(`(^|[\s"'(=` + "`" + `])/(wo` + `rk|root|home)/`),
+}
+
+func TestWords(t *testing.T) {
+	t.Parallel()
+	for _, name := range files(t) {
+		n := 0
+		for line := range strings.Lines(read(t, name)) {
+			n++
+			for _, r := range forbidden {
+				if word := r.FindString(line); word != "" {
+					t.Errorf("%s:%d: %q", name, n, word)
+				}
+			}
+		}
+	}
+}
+
+var link = regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
+
+func TestLinksLeadSomewhere(t *testing.T) {
+	t.Parallel()
+	there := map[string]bool{}
+	for _, name := range files(t) {
+		for ; name != "."; name = path.Dir(name) {
+			there[name] = true
+		}
+	}
+	for _, name := range files(t, ".md") {
+		for _, m := range link.FindAllStringSubmatch(read(t, name), -1) {
+			if to := path.Join(path.Dir(name), m[1]); !there[to] {
+				t.Errorf("%s links to %s, and there is no %s", name, m[1], to)
+			}
+		}
+	}
+}
+
+var goFile = regexp.MustCompile("`([a-z0-9_/-]+/[a-z0-9_]+\\.go)`")
+
+// TestNamedFilesExist: the documentation names files of the code, which move.
+func TestNamedFilesExist(t *testing.T) {
+	t.Parallel()
+	there := map[string]bool{}
+	for _, name := range files(t, ".go") {
+		there[name] = true
+	}
+	for _, name := range files(t, ".md") {
+		for _, m := range goFile.FindAllStringSubmatch(read(t, name), -1) {
+			if !there[m[1]] {
+				t.Errorf("%s names %s, which is not there", name, m[1])
+			}
+		}
+	}
+}

@@ -1,0 +1,110 @@
+package lab
+
+import (
+	"testing"
+	"time"
+)
+
+// rowFault is a fault that tulled heals by itself: after it the rows are as
+// they were.
+type rowFault struct {
+	name     string
+	do, undo string // shell scripts; undo takes away what is not tulled's
+	told     string // in the log, once
+	lossless bool   // the path of the probe is not touched
+}
+
+const stray = "02:00:00:00:00:99" // a MAC address that no node has
+
+var rowFaults = []rowFault{
+	{name: "FDB row deleted", do: "bridge fdb del $MAC dev tulle.1 dst $PEER", told: "add fdb"},
+	{name: "FDB row altered", do: "bridge fdb replace $MAC dev tulle.1 dst 192.0.2.99 self permanent", told: "set fdb"},
+	{name: "FDB row with a second destination", do: "bridge fdb append $MAC dev tulle.1 dst 192.0.2.99 self permanent", told: "fdb", lossless: true},
+	{name: "FDB row of nobody", do: "bridge fdb add " + stray + " dev tulle.1 dst 192.0.2.99 self permanent", told: "delete fdb", lossless: true},
+	{name: "neighbour deleted", do: "ip neigh del $GW dev tulle.1", told: "add neigh"},
+	{name: "neighbour altered", do: "ip neigh replace $GW dev tulle.1 lladdr " + stray + " nud permanent", told: "set neigh"},
+	{name: "neighbour no longer permanent", do: "ip neigh replace $GW dev tulle.1 lladdr $MAC nud reachable", told: "neigh", lossless: true},
+	{name: "neighbour of nobody", do: "ip neigh add 10.244.255.9 dev tulle.1 lladdr " + stray + " nud permanent", told: "delete neigh", lossless: true},
+	{name: "nexthop deleted", do: "ip nexthop del id $ID", told: "add nexthop"},
+	{name: "nexthop altered", do: "ip nexthop replace id $ID via 10.244.255.9 dev tulle.1 onlink proto 116", told: "set nexthop"},
+	{name: "route deleted", do: "ip route del $DST", told: "add route"},
+	{name: "route altered", do: "ip route replace $DST via 192.0.2.1 dev eth0", told: "set route"},
+	{name: "route altered under our protocol number", do: "ip route replace $DST via 192.0.2.1 dev eth0 proto 116", told: "set route"},
+	{name: "route made a blackhole", do: "ip route replace blackhole $DST", told: "set route"},
+	{name: "route of nobody under our protocol number", do: "ip route add 10.244.254.0/24 via 192.0.2.1 proto 116", told: "delete route", lossless: true},
+	{name: "all routes of the device flushed", do: "ip route flush proto 116"},
+	{name: "address deleted", do: "ip address del $OWN/32 dev tulle.1", told: "add address", lossless: true},
+	{name: "address with another prefix length", do: "ip address del $OWN/32 dev tulle.1; ip address add $OWN/24 dev tulle.1", told: "add address", lossless: true},
+	{name: "address of nobody", do: "ip address add 10.244.254.1/32 dev tulle.1", told: "delete address", lossless: true},
+
+	{name: "jump deleted", do: "iptables -D FORWARD -j TULLE-FORWARD", told: "add jump", lossless: true},
+	{name: "rule deleted", do: "iptables -D TULLE-FORWARD 1", told: "set chain", lossless: true},
+	{name: "rule altered", do: "iptables -R TULLE-FORWARD 2 -d 203.0.113.0/24 -j ACCEPT", told: "set chain", lossless: true},
+	{name: "rule inserted", do: "iptables -t nat -I TULLE-POSTROUTING -s 203.0.113.0/24 -j RETURN", told: "set chain", lossless: true},
+	{name: "rule inserted that drops", do: "iptables -I TULLE-FORWARD -s 10.244.0.0/16 -j DROP", told: "set chain"},
+	{name: "chain emptied", do: "iptables -F TULLE-FORWARD", told: "set chain", lossless: true},
+	{name: "iptables -F", do: "iptables -F", told: "add jump", lossless: true},
+	{name: "iptables -t nat -F", do: "iptables -t nat -F", told: "add jump", lossless: true},
+	{name: "iptables -F and -X", do: "iptables -F; iptables -X", told: "add jump", lossless: true},
+	{name: "nft flush ruleset", do: "nft flush ruleset", lossless: true},
+	{name: "nft delete table", do: "nft delete table ip nat", told: "add jump", lossless: true},
+	{name: "FORWARD refuses all before our jump", do: "iptables -P FORWARD DROP; iptables -I FORWARD -j REJECT", undo: "iptables -P FORWARD ACCEPT; iptables -D FORWARD -j REJECT", told: "set jump"},
+	{name: "FORWARD drops and is flushed", do: "iptables -P FORWARD DROP; iptables -F FORWARD", undo: "iptables -P FORWARD ACCEPT", told: "add jump"},
+	{name: "forwarding off", do: "sysctl -qw net.ipv4.ip_forward=0", told: "set sysctl"},
+	{name: "forwarding of the device off", do: "sysctl -qw net.ipv4.conf.tulle/1.forwarding=0", undo: "sysctl -qw net.ipv4.conf.tulle/1.forwarding=1"},
+
+	{name: "device down and up", do: "ip link set tulle.1 down; ip link set tulle.1 up"},
+	{name: "device down", do: "ip link set tulle.1 down"},
+	{name: "MAC changed", do: "ip link set tulle.1 address 02:00:00:00:00:98"},
+	{name: "MTU changed", do: "ip link set tulle.1 mtu 1200", told: "set link", lossless: true},
+	{name: "alias changed", do: "ip link set tulle.1 alias mine", told: "link", lossless: true},
+	{name: "device renamed", do: "ip link set tulle.1 down; ip link set tulle.1 name other", undo: "ip link del other 2>/dev/null || true"},
+	{name: "device put into a bridge", do: "ip link set tulle.1 master cni0"},
+	{name: "device deleted", do: "ip link del tulle.1"},
+	{name: "device replaced by a bridge", do: "ip link del tulle.1; ip link add tulle.1 type bridge"},
+	{name: "device replaced by a VXLAN device of another VNI", do: "ip link del tulle.1; ip link add tulle.1 type vxlan id 99 dstport 8473 dev eth0 local 192.0.2.11"},
+	{name: "device replaced by one that learns", do: "ip link del tulle.1; ip link add tulle.1 type vxlan id 1 dstport 8472 dev eth0 local 192.0.2.11 learning; ip link set tulle.1 up"},
+}
+
+func TestFaultsOfRows(t *testing.T) {
+	t.Parallel()
+	var v victim
+	var right string
+	for _, f := range rowFaults {
+		if v.Host == nil {
+			v = newVictim(t, up(t, Options{Nodes: 2, Pods: 1}))
+			right = rows(t.Context(), v.Host)
+		}
+		if !t.Run(f.name, func(t *testing.T) { v.suffers(t, f, right) }) {
+			v = victim{} // and what comes next begins from a lab that is right
+		}
+	}
+}
+
+// suffers does a fault to the node and checks that it is healed, told and
+// counted.
+func (v victim) suffers(t *testing.T, f rowFault, right string) {
+	log, changes := v.journal(t), metric(t, v.Host, "tulle_kernel_changes_total")
+	probe := v.probe(t)
+	done := time.Now()
+	v.sh(t, f.do)
+	heals(t, rowsAre(t, v.Host, right))
+	took := time.Since(done)
+	wantAnswered(t, probe)
+	losses := probe.Stop()
+	wantRight(t, v.Host)
+	if f.undo != "" {
+		v.sh(t, f.undo)
+		heals(t, rowsAre(t, v.Host, right))
+	}
+	t.Logf("right after %s; %s", took.Round(time.Millisecond), losses)
+	if f.lossless && losses.Lost > 0 {
+		t.Errorf("probe: %s, want none lost", losses)
+	}
+	if f.told != "" {
+		log.wantOnce(t, `{"change": "`+f.told)
+	}
+	if made, told := metric(t, v.Host, "tulle_kernel_changes_total")-changes, log.count(t, `"change": "`); made == 0 || int(made) != told {
+		t.Errorf("%v changes counted in metrics and %d told in the log, want as many, and some:\n%s", made, told, log.text(t))
+	}
+}
