@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	"github.com/vishvananda/netlink"
@@ -35,6 +36,7 @@ type Kernel struct {
 	conn     *conn
 	links    *netlink.Handle
 	tables   *tables
+	guards   *guards
 	nexthops bool
 	watched  atomic.Pointer[devices] // as of the last Dump; nil before
 }
@@ -45,7 +47,7 @@ var _ backend.Kernel = (*Kernel)(nil)
 // are used from the thread that calls the methods, which must be in the same
 // namespace.
 func Open(c Config) (*Kernel, error) {
-	conn, err := dial()
+	conn, err := dial(unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, fmt.Errorf("open netlink socket: %w", err)
 	}
@@ -55,6 +57,9 @@ func Open(c Config) (*Kernel, error) {
 	}
 	if k.tables, err = openTables(c.Jumps); err != nil {
 		return nil, errors.Join(err, k.Close())
+	}
+	if k.guards, err = openGuards(c.Owner); err != nil {
+		return nil, errors.Join(fmt.Errorf("open netlink socket: %w", err), k.Close())
 	}
 	if k.nexthops, err = hasNexthops(conn); err != nil {
 		return nil, errors.Join(fmt.Errorf("ask the kernel for nexthop objects: %w", err), k.Close())
@@ -67,6 +72,9 @@ func (k *Kernel) Close() error {
 	if k.links != nil {
 		k.links.Close()
 	}
+	if k.guards != nil {
+		k.guards.close()
+	}
 	k.conn.close()
 	return nil
 }
@@ -77,6 +85,9 @@ func (k *Kernel) Nexthops() bool { return k.nexthops }
 // Dump implements backend.Kernel.
 func (k *Kernel) Dump(ctx context.Context, kinds backend.Kinds, want backend.State) (backend.State, error) {
 	have := backend.State{}
+	if kinds.Overlaps(backend.Network) {
+		have = make(backend.State, len(want)) // nearly always as many
+	}
 	index := map[int]string{} // of our devices
 	for _, step := range []struct {
 		what  string
@@ -85,6 +96,7 @@ func (k *Kernel) Dump(ctx context.Context, kinds backend.Kinds, want backend.Sta
 	}{
 		{"sysctls", backend.Settings, func() error { return dumpSysctls(have, want) }},
 		{"chains", backend.Firewall, func() error { return k.tables.dump(have) }},
+		{"guards", backend.Guards, func() error { return k.guards.dump(have, want) }},
 		{"links", backend.Network, func() error { return k.dumpLinks(have, want, index) }},
 		{"addresses", backend.Network, func() error { return dumpAddrs(k.conn, have, index) }},
 		{"forwarding databases", backend.Network, func() error { return dumpFDB(k.conn, have, index) }},
@@ -109,12 +121,45 @@ func (k *Kernel) Dump(ctx context.Context, kinds backend.Kinds, want backend.Sta
 }
 
 // Apply implements backend.Kernel.
-func (k *Kernel) Apply(ctx context.Context, changes []backend.Change) error {
+func (k *Kernel) Apply(ctx context.Context, changes []backend.Change) (made []backend.Change, err error) {
+	tried, err := k.apply(ctx, changes)
+	return without(changes[:tried], err), err
+}
+
+// without is the changes that an error does not name.
+func without(changes []backend.Change, err error) []backend.Change {
+	if err == nil {
+		return changes
+	}
+	refused := map[backend.Key]bool{}
+	refusals(err, refused)
+	return slices.DeleteFunc(slices.Clone(changes), func(c backend.Change) bool { return refused[c.Key()] })
+}
+
+// refusals notes the changes that an error names.
+func refusals(err error, refused map[backend.Key]bool) {
+	switch e := err.(type) {
+	case *backend.ChangeError:
+		refused[e.Change.Key()] = true
+	case interface{ Unwrap() []error }:
+		for _, one := range e.Unwrap() {
+			refusals(one, refused)
+		}
+	}
+}
+
+// apply returns how many changes it tried.
+func (k *Kernel) apply(ctx context.Context, changes []backend.Change) (tried int, err error) {
 	var errs []error
 	b := batch{conn: k.conn, index: k.index()}
-	for _, c := range changes {
+	sources := sourceBatch{guards: k.guards}
+	for i, c := range changes {
 		if err := ctx.Err(); err != nil {
-			return errors.Join(append(errs, b.flush(), err)...)
+			sources.flush()
+			return i, errors.Join(append(append(errs, sources.errs...), b.flush(), err)...)
+		}
+		if c.Key().Kind != backend.KindSource {
+			sources.flush() // before the rows by which a peer comes to answer
 		}
 		var err error
 		switch c.Key().Kind {
@@ -122,11 +167,15 @@ func (k *Kernel) Apply(ctx context.Context, changes []backend.Change) error {
 			err = setSysctl(c)
 		case backend.KindLink:
 			if err := k.changeLink(c); err != nil { // and nothing else can be right
-				return errors.Join(append(errs, &backend.ChangeError{Change: c, Err: err})...)
+				return i, errors.Join(append(append(errs, sources.errs...), &backend.ChangeError{Change: c, Err: err})...)
 			}
 			b.index = k.index()
 		case backend.KindChain, backend.KindJump:
 			err = k.tables.change(c)
+		case backend.KindSource:
+			sources.add(c)
+		case backend.KindGuard:
+			sources.setGuard(c)
 		case backend.KindAddr:
 			err = b.add(c, addrMessage)
 		case backend.KindFDB:
@@ -142,7 +191,8 @@ func (k *Kernel) Apply(ctx context.Context, changes []backend.Change) error {
 			errs = append(errs, &backend.ChangeError{Change: c, Err: err})
 		}
 	}
-	return errors.Join(append(errs, b.flush())...)
+	sources.flush()
+	return len(changes), errors.Join(append(append(errs, sources.errs...), b.flush())...)
 }
 
 // index returns a function that finds a device's index and asks the kernel once

@@ -14,10 +14,13 @@ import (
 // them, until ctx ends, and returns the error of ctx then. It hears of nftables,
 // by which newer iptables works; see WatchLegacyRules for older ones.
 func (k *Kernel) WatchRules(ctx context.Context, l Listener) error {
-	wake := func() { l.Wake(backend.Firewall) }
-	return hear(ctx, unix.NETLINK_NETFILTER, []uint{unix.NFNLGRP_NFTABLES}, wake, func(m syscall.NetlinkMessage) {
+	lost := func() { l.Wake(backend.Firewall | backend.Guards) }
+	return hear(ctx, unix.NETLINK_NETFILTER, []uint{unix.NFNLGRP_NFTABLES}, lost, func(m syscall.NetlinkMessage) {
+		if k.guards.concerns(m) {
+			l.Wake(backend.Guards)
+		}
 		if k.tables.concerns(m) {
-			wake()
+			l.Wake(backend.Firewall)
 		}
 	})
 }

@@ -57,7 +57,7 @@ func (v VXLAN) checkAddr(in backend.Input, a netip.Addr) error {
 		return fmt.Errorf("its public address %s is not a host's", a)
 	case a == in.Underlay.Addr(), a == in.Self.Addrs[subnet.FamilyOf(a)]:
 		return fmt.Errorf("its public address %s is our own", a)
-	case v.network.Pools[subnet.FamilyOf(a)].IsValid() && v.network.Pools[subnet.FamilyOf(a)].Prefix.Contains(a):
+	case v.network.Has(a):
 		return fmt.Errorf("its public address %s is one of the pods' network", a)
 	}
 	return nil

@@ -72,6 +72,9 @@ func (v VXLAN) Node(in backend.Input) backend.State {
 			s.Add(backend.Addr{Dev: dev, Prefix: netip.PrefixFrom(gw, gw.BitLen())})
 		}
 	}
+	if in.Guard != backend.GuardOff {
+		s.Add(v.guard(in))
+	}
 	return s
 }
 
@@ -81,7 +84,10 @@ func (v VXLAN) Peer(in backend.Input, l subnet.Lease) ([]backend.Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	rows := make([]backend.Entry, 0, 4)
+	rows := make([]backend.Entry, 0, 5)
+	if in.Guard != backend.GuardOff {
+		rows = append(rows, v.source(p, l))
+	}
 	for f, dst := range l.Subnets {
 		if !dst.IsValid() {
 			continue
