@@ -127,6 +127,55 @@ func larger(r subnet.Record) subnet.Record {
 	return r
 }
 
+// sameID is vxlan, but for the ids of its nexthop objects: all peers have one.
+type sameID struct{ vxlan.VXLAN }
+
+func (b sameID) Peer(in backend.Input, l subnet.Lease) ([]backend.Entry, error) {
+	rows, err := b.VXLAN.Peer(in, l)
+	for i, row := range rows {
+		switch row := row.(type) {
+		case backend.Nexthop:
+			row.ID = 7
+			rows[i] = row
+		case backend.Route:
+			if row.Nexthop != 0 {
+				row.Nexthop = 7
+				rows[i] = row
+			}
+		}
+	}
+	return rows, err
+}
+
+// Ids of IPv6 gateways are hashes, so two may be the same: then the younger peer
+// is reached by a route that names its gateway itself, and gets the object when
+// the older one is gone.
+func TestPlanWithoutRoomForANexthop(t *testing.T) {
+	t.Parallel()
+	in := input(t)
+	older, younger := peer(2, 2, 2), peer(3, 3, 3)
+	younger.Created = 1
+	plan, state := backend.NewPlan(sameID{vxlan.New(in.Network)}, in, nil), backend.State{}
+	leases := subnet.NewLeases([]subnet.Record{older, younger})
+	plan.Follow(state, leases)
+	if len(plan.Faults()) > 0 {
+		t.Errorf("left out: %v", plan.Faults())
+	}
+	gw := netip.MustParseAddr("10.244.3.0")
+	for _, want := range []backend.Entry{
+		backend.Route{Dst: netip.MustParsePrefix("10.244.2.0/24"), Nexthop: 7},
+		backend.Route{Dst: netip.MustParsePrefix("10.244.3.0/24"), Via: gw, Dev: "tulle.1", Onlink: true},
+	} {
+		if got := state[want.Key()]; got != want {
+			t.Errorf("row = %v, want %v", got, want)
+		}
+	}
+	plan.Follow(state, leases.Without(older.Key()))
+	if got, _ := backend.Desired(vxlan.New(in.Network), in, nil, subnet.Leases{}); len(state) < len(got)+3 {
+		t.Errorf("after the older peer is gone the younger one is not reached: %v", state)
+	}
+}
+
 // A change of one lease among many costs no more than among few.
 func BenchmarkPlanFollow(b *testing.B) {
 	for _, n := range []int{100, 10000} {

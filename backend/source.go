@@ -40,7 +40,10 @@ func (s Source) String() string {
 			b.WriteString(p.String())
 		}
 	}
-	if s.Unlisted {
+	switch {
+	case s.Stray != 0:
+		b.WriteString(" (stray)")
+	case s.Unlisted:
 		b.WriteString(" (not listed as a VTEP)")
 	}
 	return b.String()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"tulle/backend"
 	"tulle/internal/flags"
 	"tulle/subnet"
 	"tulle/subnet/etcd"
@@ -29,11 +30,14 @@ type flagValues struct {
 	subnetFile    string
 	stateDir      string
 	ipMasq        bool
+	guard         string
 	leaseTTL      time.Duration
 	statusAddr    string
 	logLevel      string
 	logFormat     string
 }
+
+const guardAuto = "auto"
 
 // config is what the flags mean: complete and valid.
 type config struct {
@@ -46,6 +50,7 @@ type config struct {
 	SubnetFile string
 	StateDir   string
 	Masq       bool
+	Guard      backend.GuardMode
 	TTL        time.Duration
 	StatusAddr string // empty: off
 	LogLevel   string
@@ -64,6 +69,7 @@ func (f *flagValues) register(fs *pflag.FlagSet) {
 	fs.StringVar(&f.subnetFile, "subnet-file", "/run/tulle/subnet.env", "`file` that tells other programs of this host about its subnet")
 	fs.StringVar(&f.stateDir, "state-dir", "/var/lib/tulle", "`folder` for what is kept over restarts")
 	fs.BoolVar(&f.ipMasq, "ip-masq", true, "give the node's address to what pods send out of the cluster")
+	fs.StringVar(&f.guard, "guard", guardAuto, "drop VXLAN packets that no peer can have sent: `mode` strict, vtep, off, or auto for strict with --ip-masq and vtep without")
 	fs.DurationVar(&f.leaseTTL, "lease-ttl", 24*time.Hour, "how long the subnet stays ours when this node is away, 10s or more")
 	fs.StringVar(&f.statusAddr, "status-addr", flags.StatusAddr, "`address` for /healthz, /readyz, /state and /metrics; empty: off")
 	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
@@ -120,6 +126,17 @@ func (f *flagValues) config(fs *pflag.FlagSet) (config, error) {
 	}
 	if strings.TrimSpace(c.Node) != c.Node || c.Node == "" || c.Node == "localhost" {
 		fault("node-name", "%q does not tell this node from others; set the host's name or give another", c.Node)
+	}
+	switch {
+	case f.guard != guardAuto:
+		if c.Guard, err = backend.ParseGuardMode(f.guard); err != nil {
+			fault("guard", "%q is not strict, vtep, off or auto", f.guard)
+		}
+	case c.Masq:
+		c.Guard = backend.GuardStrict
+	default:
+		// Without masquerading, nodes may forward packets with any source.
+		c.Guard = backend.GuardVTEP
 	}
 	if c.TTL < 10*time.Second {
 		fault("lease-ttl", "%s is too short: 10s or more, and longer than a node may be away", c.TTL)

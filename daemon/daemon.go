@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"sync"
 	"time"
 
@@ -27,6 +28,7 @@ type daemon struct {
 	moved     chan struct{} // size one; sent when the host or the network may have changed, tend receives
 	graceOver chan struct{} // size one; sent when etcd had time enough to tell of all peers again, tend receives
 	kernel    *kernel.Kernel
+	guard     backend.GuardMode // as far as the kernel can
 	rec       *backend.Reconciler
 
 	mu sync.Mutex // guards all following fields
@@ -90,7 +92,17 @@ func (d *daemon) openKernel(network subnet.Network) error {
 	if !k.Nexthops() {
 		d.log.Warn("this kernel has no nexthop objects (Linux 5.3); thousands of nodes will be slow to add")
 	}
+	d.guard = d.config.Guard
+	if d.guard != backend.GuardOff {
+		if err := k.CanGuard(); errors.Is(err, kernel.ErrNoGuard) {
+			d.log.Warn("no nftables here, so VXLAN packets from strangers are not dropped", zap.Error(err))
+			d.guard = backend.GuardOff
+		} else if err != nil {
+			return err
+		}
+	}
 	d.kernel = k
+	d.metrics.guard(k.Drops)
 	return nil
 }
 
@@ -110,7 +122,7 @@ func (d *daemon) begin(s site, candidates []backend.Candidate, known subnet.Snap
 	d.rec = backend.NewReconciler(d.kernel, d.passed)
 	d.snapshot = known
 	d.site = s
-	d.plan = s.plan(d.config, d.kernel.Nexthops())
+	d.plan = s.plan(d.config, d.kernel.Nexthops(), d.guard)
 	if known.Leases.Len() > 0 {
 		d.advance(known.Leases)
 	}
@@ -159,7 +171,7 @@ func (d *daemon) follow(s subnet.Snapshot) {
 		d.bereft = false
 		time.AfterFunc(grace, func() { nudge(d.graceOver) })
 	}
-	if s.NetworkErr != nil || s.Network != d.site.network {
+	if s.NetworkErr != nil || s.Network != d.site.network || len(d.badNetwork.now) > 0 {
 		d.Moved()
 	}
 	d.snapshot = s

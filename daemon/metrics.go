@@ -46,6 +46,26 @@ func newMetrics() *metrics {
 	return m
 }
 
+// guard tells what the guard drops, asked whenever somebody wants to know.
+func (m *metrics) guard(drops func() (unknown, wrong uint64, err error)) {
+	count := func(help, what string, pick func(unknown, wrong uint64) uint64) prometheus.Collector {
+		return prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "tulle_guard_drops_total", Help: help, ConstLabels: prometheus.Labels{"what": what},
+		}, func() float64 {
+			unknown, wrong, err := drops()
+			if err != nil {
+				return 0
+			}
+			return float64(pick(unknown, wrong))
+		})
+	}
+	const help = "VXLAN packets that were dropped: of hosts that are no peers, and of peers with a source that is not theirs."
+	m.registry.MustRegister(
+		count(help, "unknown host", func(unknown, _ uint64) uint64 { return unknown }),
+		count(help, "wrong source", func(_, wrong uint64) uint64 { return wrong }),
+	)
+}
+
 func (m *metrics) up(up bool) {
 	if up {
 		m.etcdUp.Set(1)

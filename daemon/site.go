@@ -93,8 +93,11 @@ func (s site) lease(c config) subnet.Lease {
 }
 
 // plan begins the wanted state with what the node needs without peers.
-func (s site) plan(c config, nexthops bool) *backend.Plan {
-	in := backend.Input{Network: s.network, Underlay: s.underlay, Self: s.self, Owner: owner(c), Nexthops: nexthops, Masq: c.Masq}
+func (s site) plan(c config, nexthops bool, guard backend.GuardMode) *backend.Plan {
+	in := backend.Input{
+		Network: s.network, Underlay: s.underlay, Self: s.self, Owner: owner(c),
+		Nexthops: nexthops, Masq: c.Masq, Guard: guard,
+	}
 	return backend.NewPlan(s.backend(), in, firewall.Desired(in))
 }
 

@@ -88,7 +88,7 @@ func (d *daemon) survey() {
 // settle makes the wanted state that of another site. The caller holds d.mu.
 func (d *daemon) settle(s site) {
 	d.site = s
-	d.plan = s.plan(d.config, d.kernel.Nexthops())
+	d.plan = s.plan(d.config, d.kernel.Nexthops(), d.guard)
 	d.rewrite()
 }
 

@@ -30,13 +30,14 @@ type guards struct {
 	owner   string
 	conn    *conn // nil: the kernel has no netfilter
 	seq     uint32
+	foreign map[string][]body               // by table: elements that can be no Source's, as of the last dump
 	watched atomic.Pointer[map[string]bool] // the tables, as of the last dump; nil before
 	counted atomic.Pointer[string]          // the table of the wanted Guard; nil if there is none
 }
 
 // openGuards leaves out what is not there; see Kernel.CanGuard.
 func openGuards(owner string) (*guards, error) {
-	g := &guards{owner: owner, seq: 1 << 31} // the dumps of the same socket have small numbers
+	g := &guards{owner: owner, seq: 1 << 31, foreign: map[string][]body{}} // the dumps of the same socket have small numbers
 	conn, err := dial(unix.NETLINK_NETFILTER)
 	switch {
 	case errors.Is(err, unix.EPROTONOSUPPORT):
@@ -125,6 +126,10 @@ func (g *guards) set(c backend.Change) error {
 	// Somebody may have made the table dormant. Linux does not wake it up in one
 	// transaction with changes of its hooks.
 	t.add(unix.NFT_MSG_NEWTABLE, body(nil).text(unix.NFTA_TABLE_NAME, c.Key().Name).number(unix.NFTA_TABLE_FLAGS, 0))
+	for _, elements := range g.foreign[c.Key().Name] {
+		t.remove(unix.NFT_MSG_DELSETELEM, elements)
+	}
+	delete(g.foreign, c.Key().Name)
 	if err := g.commit(t); err != nil {
 		return err
 	}

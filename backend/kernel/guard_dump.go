@@ -39,10 +39,15 @@ func (g *guards) dump(have, want backend.State) error {
 	}
 	g.watched.Store(&tables)
 	g.counted.Store(counted)
+	clear(g.foreign)
 	for table := range tables {
 		for _, s := range sets[table] {
-			if err := g.conn.dumpSources(have, want, table, s); err != nil {
+			foreign, err := g.conn.dumpSources(have, want, table, s)
+			if err != nil {
 				return fmt.Errorf("set %s: %w", s.name(), err)
+			}
+			if foreign != nil {
+				g.foreign[table] = append(g.foreign[table], s.elements(table, foreign))
 			}
 		}
 		there, dormant, err := g.conn.table(table)
@@ -53,13 +58,14 @@ func (g *guards) dump(have, want backend.State) error {
 			continue
 		}
 		guard, ok := want[backend.Guard{Dev: table}.Key()].(backend.Guard)
-		if ok && !dormant {
+		ok = ok && !dormant && g.foreign[table] == nil
+		if ok {
 			ok, err = g.conn.complete(guard)
 		}
 		if err != nil {
 			return err
 		}
-		if !ok || dormant {
+		if !ok {
 			guard = backend.Guard{Dev: table, Other: true}
 		}
 		have.Add(guard)
@@ -93,18 +99,21 @@ func (c *conn) sets(owner string, ours map[string]bool) (map[string][]addrSet, e
 
 func nftBody(m syscall.NetlinkMessage) body { return body(m.Data[min(sizeofNfgenmsg, len(m.Data)):]) }
 
-// dumpSources adds the elements of a set to the rows.
-func (c *conn) dumpSources(have, want backend.State, table string, s addrSet) error {
+// dumpSources adds the elements of a set to the rows. It returns those that can be
+// no row's.
+func (c *conn) dumpSources(have, want backend.State, table string, s addrSet) (foreign body, err error) {
 	type allowed struct {
 		vtep netip.Addr
 		pods netip.Prefix
 	}
 	var list []allowed
 	ref := s.ref(table, unix.NFTA_SET_ELEM_LIST_TABLE, unix.NFTA_SET_ELEM_LIST_SET)
-	err := c.dump(nftMessage(unix.NFT_MSG_GETSETELEM), inet, func() { list = list[:0] }, func(m syscall.NetlinkMessage) error {
+	err = c.dump(nftMessage(unix.NFT_MSG_GETSETELEM), inet, func() { list, foreign = list[:0], nil }, func(m syscall.NetlinkMessage) error {
 		for _, element := range nftBody(m).get(unix.NFTA_SET_ELEM_LIST_ELEMENTS).all() {
 			if vtep, pods, ok := s.parse(element); ok {
 				list = append(list, allowed{vtep, pods})
+			} else {
+				foreign = foreign.put(nftaListElem, element.only(unix.NFTA_SET_ELEM_KEY, nftaSetElemKeyEnd, unix.NFTA_SET_ELEM_FLAGS))
 			}
 		}
 		return nil
@@ -117,7 +126,7 @@ func (c *conn) dumpSources(have, want backend.State, table string, s addrSet) er
 			addSubnet(have, want, row, s, a.pods)
 		}
 	}
-	return err
+	return foreign, err
 }
 
 // addSubnet adds what a VTEP may send to its row, or to a row of its own where

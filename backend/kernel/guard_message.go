@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"iter"
+	"slices"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -53,6 +54,17 @@ func (b body) get(kind int) body {
 	return nil
 }
 
+// only is the attributes of some kinds.
+func (b body) only(kinds ...int) body {
+	var some body
+	for kind, value := range b.all() {
+		if slices.Contains(kinds, kind) {
+			some = some.put(kind, value)
+		}
+	}
+	return some
+}
+
 func (b body) string(kind int) string { return nl.BytesToString(b.get(kind)) }
 
 // holds reports whether b has all attributes of want. The kernel adds some of its
@@ -88,12 +100,11 @@ func nftMessage(kind int) int { return unix.NFNL_SUBSYS_NFTABLES<<8 | kind }
 
 // transaction is messages of which the kernel takes all or none.
 type transaction struct {
-	buf    []byte
-	seq    uint32 // of the last message
-	start  uint32 // sequence number of the first
-	last   int    // where the last message begins
-	rows   uint32 // sequence number of the first message about rows
-	failed error
+	buf   []byte
+	seq   uint32 // of the last message
+	start uint32 // sequence number of the first
+	last  int    // where the last message begins
+	rows  uint32 // sequence number of the first message about rows
 }
 
 func newTransaction(seq uint32) *transaction {

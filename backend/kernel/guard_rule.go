@@ -56,13 +56,15 @@ type nftExpr struct {
 
 // guardChains are the rules of a Guard.
 //
-// A fragment that does not reach to the end of what a rule looks at matches no
-// rule: so the first chain picks what is for the VXLAN port, and what the second
-// one can't look into falls through to its end, where it is dropped. Where IPv6
-// packets are put together behind this hook, they lack their first part then.
+// A rule does not match where a packet ends before what the rule looks at. So the
+// input chain picks what is for the VXLAN port, and what is too short for the rules
+// of the other falls through to its end and is dropped. That holds for the first
+// fragment of an IPv6 packet, too, which may come here before the packet is put
+// together; its other fragments pass and are of no use without the first.
 //
-// An ARP packet is dropped as well. Neighbours in the overlay are permanent, so
-// that no peer asks, and an answer that nobody asked for is an attack.
+// What carries neither IPv4 nor IPv6 is dropped as well. Neighbours in the overlay
+// are permanent, so that no peer asks by ARP, and an answer to a question that
+// nobody asked is an attack.
 func guardChains(g backend.Guard) []nftChain {
 	outer := ipHeaders[g.VTEPs]
 	vteps := addrSet{vteps: g.VTEPs}

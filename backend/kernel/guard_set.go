@@ -111,6 +111,11 @@ func (s addrSet) define(table, owner string, id uint32) body {
 	return b.put(unix.NFTA_SET_USERDATA, append(s.keyTypeOf(), setComment(owner)...))
 }
 
+// elements is a list of them in a message.
+func (s addrSet) elements(table string, list body) body {
+	return s.ref(table, unix.NFTA_SET_ELEM_LIST_TABLE, unix.NFTA_SET_ELEM_LIST_SET).put(unix.NFTA_SET_ELEM_LIST_ELEMENTS, list)
+}
+
 // element is one of a set.
 func (s addrSet) element(vtep netip.Addr, pods netip.Prefix) body {
 	if s.len == noSubnets {
@@ -131,8 +136,8 @@ func elementKey(b body, kind int, addrs ...netip.Addr) body {
 	return b.put(kind, body(nil).put(unix.NFTA_DATA_VALUE, key))
 }
 
-// parse reads what element wrote. What others put there and nobody can want is
-// not ok if it is no prefix.
+// parse reads what element wrote. It is not ok if it is something else: a range
+// that is no prefix, or `*`.
 func (s addrSet) parse(element body) (vtep netip.Addr, pods netip.Prefix, ok bool) {
 	key := element.get(unix.NFTA_SET_ELEM_KEY).get(unix.NFTA_DATA_VALUE)
 	size := s.vteps.Bits() / 8
@@ -152,6 +157,9 @@ func (s addrSet) parse(element body) (vtep netip.Addr, pods netip.Prefix, ok boo
 	}
 	last := first
 	if end := element.get(nftaSetElemKeyEnd).get(unix.NFTA_DATA_VALUE); len(end) == len(key) {
+		if string(end[:size]) != string(key[:size]) {
+			return vtep, pods, false
+		}
 		last, _ = netip.AddrFromSlice(end[size:])
 	}
 	for bits := range first.BitLen() + 1 {

@@ -86,17 +86,14 @@ func (g *guards) trySources(rows []backend.Change) error {
 	t := g.begin()
 	g.defineTable(t, table, changes.sets)
 	t.rows = t.seq + 1
-	elements := func(s addrSet, list body) body {
-		return s.ref(table, unix.NFTA_SET_ELEM_LIST_TABLE, unix.NFTA_SET_ELEM_LIST_SET).put(unix.NFTA_SET_ELEM_LIST_ELEMENTS, list)
-	}
 	for i, s := range changes.sets {
 		if gone := changes.remove[i]; gone != nil {
 			// What is not there can't be deleted, and need not be there.
-			t.add(unix.NFT_MSG_NEWSETELEM, elements(s, gone))
-			t.remove(unix.NFT_MSG_DELSETELEM, elements(s, gone))
+			t.add(unix.NFT_MSG_NEWSETELEM, s.elements(table, gone))
+			t.remove(unix.NFT_MSG_DELSETELEM, s.elements(table, gone))
 		}
 		if come := changes.add[i]; come != nil {
-			t.add(unix.NFT_MSG_NEWSETELEM, elements(s, come))
+			t.add(unix.NFT_MSG_NEWSETELEM, s.elements(table, come))
 		}
 	}
 	return g.commit(t)

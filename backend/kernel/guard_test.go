@@ -96,6 +96,9 @@ func TestGuardHeals(t *testing.T) {
 		{"a source for a stranger", "add element inet tulle.1 sources.ip.ip6.64 { 192.0.2.66 . " + number("fd42:0:0:3::") + " }"},
 		{"a source of another length deleted", "delete element inet tulle.1 sources.ip.ip.odd { 192.0.2.13 . " + numbers("10.244.4.0/22") + " }"},
 		{"a source of another length too many", "add element inet tulle.1 sources.ip.ip.odd { 192.0.2.11 . " + numbers("10.0.0.0/8") + " }"},
+		{"every VTEP allowed", "add element inet tulle.1 vteps.ip { * }"},
+		{"every source allowed", "add element inet tulle.1 sources.ip.ip.24 { * }"},
+		{"a range that is no prefix", "add element inet tulle.1 sources.ip.ip.odd { 192.0.2.11 . " + number("10.0.0.7") + "-" + number("10.0.0.9") + ", 192.0.2.11-192.0.2.13 . " + number("10.0.1.0") + " }"},
 		{"VTEPs flushed", "flush set inet tulle.1 vteps.ip"},
 		{"sources flushed", "flush set inet tulle.1 sources.ip.ip.24"},
 		{"sources of other lengths flushed", "flush set inet tulle.1 sources.ip.ip.odd"},
@@ -320,5 +323,27 @@ func TestGuardSavedAndLoaded(t *testing.T) {
 			t.Errorf("after nft list ruleset and nft -f, a pass changes %v", changes)
 		}
 		same(t, k, want)
+	}
+}
+
+// On a kernel without netfilter nothing is read, and what can't be is told.
+func TestGuardWithoutNetfilter(t *testing.T) {
+	t.Parallel()
+	fresh(t)
+	k := open(t)
+	k.guards.close()
+	k.guards.conn = nil
+	if err := k.CanGuard(); !errors.Is(err, ErrNoGuard) {
+		t.Errorf("CanGuard = %v, want %v", err, ErrNoGuard)
+	}
+	if have := dump(t, k, guarded(backend.GuardStrict)); len(have) > 0 {
+		t.Errorf("Dump = %v, want nothing", have)
+	}
+	_, err := k.Apply(t.Context(), backend.Diff(guarded(backend.GuardStrict), backend.State{}))
+	if !errors.Is(err, ErrNoGuard) || strings.Count(err.Error(), "\n") != len(guarded(backend.GuardStrict))-1 {
+		t.Errorf("Apply = %v, want %v for each row", err, ErrNoGuard)
+	}
+	if unknown, wrong, err := k.Drops(); unknown+wrong > 0 || err != nil {
+		t.Errorf("Drops = %d, %d, %v, want nothing", unknown, wrong, err)
 	}
 }

@@ -1,0 +1,77 @@
+package backend_test
+
+import (
+	"net/netip"
+	"regexp"
+	"strings"
+	"testing"
+
+	"tulle/backend"
+	"tulle/subnet"
+)
+
+func candidate(dev string, metric int, addrs ...string) backend.Candidate {
+	c := backend.Candidate{Dev: dev, MTU: 1500, Metric: metric}
+	for _, a := range addrs {
+		c.Addrs = append(c.Addrs, netip.MustParsePrefix(a))
+	}
+	return c
+}
+
+func TestChooseUnderlay(t *testing.T) {
+	t.Parallel()
+	nat := candidate("eth0", 100, "10.0.2.15/24") // the same on every Vagrant machine
+	private := candidate("eth1", backend.NoDefault, "192.0.2.10/24", "192.0.2.20/24", "2001:db8::10/64")
+	six := candidate("eth2", 200, "2001:db8:1::10/64")
+	all := []backend.Candidate{nat, private, six}
+	hop := func(dev, src string) backend.Hop { return backend.Hop{Dev: dev, Src: netip.MustParseAddr(src)} }
+	for _, test := range []struct {
+		name       string
+		candidates []backend.Candidate
+		wish       backend.Wish
+		want, why  string // device and address; or what the error contains
+	}{
+		{"nothing wished: the device that reaches etcd", all, backend.Wish{Etcd: hop("eth1", "192.0.2.20")}, "eth1 192.0.2.20", "it reaches etcd"},
+		{"etcd on this host: the default route's", all, backend.Wish{}, "eth0 10.0.2.15", "it has the default route"},
+		{"two default routes: the better one", []backend.Candidate{six, nat}, backend.Wish{}, "eth0 10.0.2.15", "it has the default route"},
+		{"IPv6 alone", []backend.Candidate{six}, backend.Wish{}, "eth2 2001:db8:1::10", "it has the default route"},
+		{"by name", all, backend.Wish{Ifaces: []string{"eth1"}}, "eth1 192.0.2.10", "--iface=eth1"},
+		{"by address", all, backend.Wish{Ifaces: []string{"192.0.2.20"}}, "eth1 192.0.2.20", "--iface=192.0.2.20"},
+		{"the first that exists", all, backend.Wish{Ifaces: []string{"bond0", "eth2", "eth0"}}, "eth2 2001:db8:1::10", "--iface=eth2"},
+		{"by expression for a name", all, backend.Wish{Regex: regexp.MustCompile("^eth1$")}, "eth1 192.0.2.10", "--iface-regex=^eth1$"},
+		{"by expression for an address", all, backend.Wish{Regex: regexp.MustCompile(`^192\.0\.2\.2`)}, "eth1 192.0.2.20", `--iface-regex=^192\.0\.2\.2`},
+		{"by what it reaches", all, backend.Wish{CanReach: hop("eth1", "192.0.2.10")}, "eth1 192.0.2.10", "--iface-can-reach"},
+
+		{"no such device", all, backend.Wish{Ifaces: []string{"eth9"}},
+			"--iface: no device has the name or the address eth9; there are: eth0 (10.0.2.15, default route), eth1 (192.0.2.10, 192.0.2.20, 2001:db8::10), eth2 (2001:db8:1::10, default route)", ""},
+		{"no device at all", nil, backend.Wish{}, "no device but the loopback device is up and has an address", ""},
+		{"an expression for nothing", all, backend.Wish{Regex: regexp.MustCompile("bond")}, `--iface-regex: nothing matches "bond"`, ""},
+		{"an expression for two", all, backend.Wish{Regex: regexp.MustCompile("eth[12]")}, "matches eth1 (192.0.2.10, 192.0.2.20, 2001:db8::10), eth2 (2001:db8:1::10, default route); choose one with --iface", ""},
+		{"two equally good default routes", []backend.Candidate{nat, candidate("wlan0", 100, "198.51.100.7/24")}, backend.Wish{},
+			"equally good default routes: eth0 (10.0.2.15, default route), wlan0 (198.51.100.7, default route); choose one with --iface", ""},
+		{"no default route", []backend.Candidate{private}, backend.Wish{}, "no device has a default route; choose one with --iface; there are: eth1", ""},
+		{"what is to be reached is this host itself", all, backend.Wish{CanReach: hop("lo", "127.0.0.1")}, "--iface-can-reach: that address is reached by lo", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			u, why, err := backend.ChooseUnderlay(test.candidates, test.wish)
+			got := u.Dev + " " + u.Addr().String()
+			if err != nil {
+				got = err.Error()
+			}
+			if err == nil && got != test.want || !strings.Contains(got, test.want) || why != test.why {
+				t.Errorf("ChooseUnderlay = %s, %q, want %s, %q", got, why, test.want, test.why)
+			}
+		})
+	}
+}
+
+func TestUnderlayHasBothFamilies(t *testing.T) {
+	t.Parallel()
+	u, _, err := backend.ChooseUnderlay([]backend.Candidate{candidate("eth1", 0, "2001:db8::10/64", "192.0.2.10/24")}, backend.Wish{})
+	if err != nil || u.Addrs[subnet.IPv4] != netip.MustParseAddr("192.0.2.10") || u.Addrs[subnet.IPv6] != netip.MustParseAddr("2001:db8::10") {
+		t.Errorf("underlay = %+v, %v, want both addresses", u, err)
+	}
+	if !u.OnLink(netip.MustParseAddr("192.0.2.99")) || u.OnLink(netip.MustParseAddr("198.51.100.1")) {
+		t.Error("OnLink does not follow the device's prefixes")
+	}
+}

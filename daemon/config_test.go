@@ -1,0 +1,92 @@
+package main
+
+import (
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spf13/pflag"
+)
+
+// parse reads flags as main does.
+func parse(t *testing.T, args ...string) (config, error) {
+	t.Helper()
+	var f flagValues
+	fs := pflag.NewFlagSet("tulled", pflag.ContinueOnError)
+	f.register(fs)
+	if err := fs.Parse(args); err != nil {
+		return config{}, err
+	}
+	return f.config(fs)
+}
+
+func TestConfigFaults(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "missing.pem")
+	garbage := filepath.Join(t.TempDir(), "garbage.pem")
+	if err := os.WriteFile(garbage, []byte("no certificate"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name string
+		args []string
+		want []string // all of them at once
+	}{
+		{"unknown flag", []string{"--etcd-endpoint=x"}, []string{"unknown flag: --etcd-endpoint"}},
+		{"not a duration", []string{"--lease-ttl=1day"}, []string{"--lease-ttl"}},
+		{"many at once", []string{"--lease-ttl=1s", "--etcd-prefix=x/", "--iface-regex=(", "--public-ip=127.0.0.1", "--log-level=loud", "--log-format=xml", "--status-addr=:x"},
+			[]string{"--lease-ttl: 1s is too short", "--etcd-prefix: \"x/\"", "--iface-regex:", "--public-ip: \"127.0.0.1\"", "--log-level: \"loud\"", "--log-format: \"xml\"", "--status-addr: \":x\""}},
+		{"two ways to choose the device", []string{"--iface=eth0", "--iface-regex=eth"}, []string{"give only one of --iface, --iface-regex and --iface-can-reach"}},
+		{"certificates that can't be read", []string{"--etcd-endpoints=https://192.0.2.1:2379", "--etcd-cafile=" + missing, "--etcd-certfile=" + missing},
+			[]string{"--etcd-cafile: open " + missing, "--etcd-certfile and --etcd-keyfile must be given together"}},
+		{"a CA that is none", []string{"--etcd-endpoints=https://192.0.2.1:2379", "--etcd-cafile=" + garbage}, []string{"has no certificate in PEM form"}},
+		{"certificates and no TLS", []string{"--etcd-certfile=" + garbage, "--etcd-keyfile=" + garbage}, []string{"--etcd-certfile, --etcd-keyfile"}},
+		{"a password without a user", []string{"--etcd-password=x"}, []string{"must be given together"}},
+		{"an endpoint that is no URL", []string{"--etcd-endpoints=192.0.2.1:2379"}, []string{"--etcd-endpoints"}},
+		{"a name that says nothing", []string{"--node-name=localhost"}, []string{"--node-name: \"localhost\""}},
+		{"no files", []string{"--subnet-file=", "--state-dir="}, []string{"--subnet-file: is empty", "--state-dir: is empty"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := parse(t, test.args...)
+			for _, want := range test.want {
+				if err == nil || !strings.Contains(err.Error(), want) {
+					t.Errorf("tulled %v: %v, want an error with %q", test.args, err, want)
+				}
+			}
+		})
+	}
+}
+
+func TestConfigFromEnvironment(t *testing.T) {
+	t.Setenv("TULLED_NODE_NAME", "of-the-environment")
+	t.Setenv("TULLED_ETCD_ENDPOINTS", "http://192.0.2.1:2379,http://192.0.2.2:2379")
+	t.Setenv("TULLED_IP_MASQ", "false")
+	t.Setenv("TULLED_PUBLIC_IP", "198.51.100.7")
+	t.Setenv("TULLED_PUBLIC_IPP", "a mistake")
+	c, err := parse(t, "--node-name=of-the-command-line")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Node != "of-the-command-line" || len(c.Etcd.Endpoints) != 2 || c.Masq || c.PublicIP != netip.MustParseAddr("198.51.100.7") {
+		t.Errorf("config = %+v, want what the environment says, but for the flag given", c)
+	}
+	if len(c.unknownEnv) != 1 || c.unknownEnv[0] != "TULLED_PUBLIC_IPP" {
+		t.Errorf("variables that mean nothing = %v, want TULLED_PUBLIC_IPP", c.unknownEnv)
+	}
+	t.Setenv("TULLED_IP_MASQ", "perhaps")
+	if _, err := parse(t); err == nil || !strings.Contains(err.Error(), "TULLED_IP_MASQ") {
+		t.Errorf("config with TULLED_IP_MASQ=perhaps: %v, want the variable named", err)
+	}
+}
+
+func TestPublicAddress(t *testing.T) {
+	four, six := netip.MustParseAddr("192.0.2.10"), netip.MustParseAddr("2001:db8::10")
+	c, err := parse(t, "--node-name=n", "--public-ip=198.51.100.7")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := c.public([2]netip.Addr{four, six}), [2]netip.Addr{netip.MustParseAddr("198.51.100.7"), six}; got != want {
+		t.Errorf("public = %v, want %v", got, want)
+	}
+}
