@@ -43,6 +43,8 @@ func TestConfigFaults(t *testing.T) {
 		{"a CA that is none", []string{"--etcd-endpoints=https://192.0.2.1:2379", "--etcd-cafile=" + garbage}, []string{"has no certificate in PEM form"}},
 		{"certificates and no TLS", []string{"--etcd-certfile=" + garbage, "--etcd-keyfile=" + garbage}, []string{"--etcd-certfile, --etcd-keyfile"}},
 		{"a password without a user", []string{"--etcd-password=x"}, []string{"must be given together"}},
+		{"two passwords", []string{"--etcd-username=u", "--etcd-password=x", "--etcd-password-file=" + garbage}, []string{"give only one"}},
+		{"a password file that can't be read", []string{"--etcd-username=u", "--etcd-password-file=" + missing}, []string{"--etcd-password-file: open " + missing}},
 		{"an endpoint that is no URL", []string{"--etcd-endpoints=192.0.2.1:2379"}, []string{"--etcd-endpoints"}},
 		{"a name that says nothing", []string{"--node-name=localhost"}, []string{"--node-name: \"localhost\""}},
 		{"no files", []string{"--subnet-file=", "--state-dir="}, []string{"--subnet-file: is empty", "--state-dir: is empty"}},

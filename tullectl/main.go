@@ -67,6 +67,6 @@ tulled is, and runs whole labs of hosts on this machine.`,
 	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w; see %s --help", err, c.CommandPath())}
 	})
-	cmd.AddCommand(networkCommand(), statusCommand(), labCommand())
+	cmd.AddCommand(networkCommand(), leaseCommand(), statusCommand(), labCommand())
 	return cmd
 }

@@ -29,7 +29,8 @@ func Etcd(fs *pflag.FlagSet, c *etcd.Config) {
 	fs.StringVar(&c.CertFile, "etcd-certfile", "", "`file` with our certificate, if etcd asks for one")
 	fs.StringVar(&c.KeyFile, "etcd-keyfile", "", "`file` with the key of our certificate")
 	fs.StringVar(&c.Username, "etcd-username", "", "etcd user, if etcd asks for one")
-	fs.StringVar(&c.Password, "etcd-password", "", "its password; better given in the environment, where ps does not show it")
+	fs.StringVar(&c.Password, "etcd-password", "", "its password; better given in the environment or in a file, where ps does not show it")
+	fs.StringVar(&c.PasswordFile, "etcd-password-file", "", "`file` with its password")
 }
 
 // FromEnv sets every flag that was not given on the command line and has its

@@ -25,6 +25,8 @@ type Config struct {
 	KeyFile   string
 	Username  string
 	Password  string
+
+	PasswordFile string // instead of Password
 }
 
 // Defaults of a Config.
@@ -71,8 +73,11 @@ func (c Config) client() (clientv3.Config, error) {
 	if !strings.HasPrefix(c.Prefix, "/") || strings.HasSuffix(c.Prefix, "/") {
 		faults = append(faults, fmt.Errorf("--etcd-prefix: %q must begin with a slash and not end with one", c.Prefix))
 	}
-	if (c.Username == "") != (c.Password == "") {
-		faults = append(faults, errors.New("--etcd-username and --etcd-password must be given together"))
+	password, err := c.password()
+	if err != nil {
+		faults = append(faults, err)
+	} else if (c.Username == "") != (password == "") {
+		faults = append(faults, errors.New("--etcd-username and --etcd-password (or --etcd-password-file) must be given together"))
 	}
 	tlsConfig, err := c.tls()
 	if err != nil {
@@ -88,7 +93,7 @@ func (c Config) client() (clientv3.Config, error) {
 		Endpoints:            c.Endpoints,
 		TLS:                  tlsConfig,
 		Username:             c.Username,
-		Password:             c.Password,
+		Password:             password,
 		DialTimeout:          dialTimeout,
 		DialKeepAliveTime:    keepAliveTime,
 		DialKeepAliveTimeout: keepAliveTimeout,
@@ -100,6 +105,20 @@ func (c Config) client() (clientv3.Config, error) {
 		})},
 		Logger: zap.NewNop(), // it repeats itself while etcd is away; we tell once
 	}, errors.Join(faults...)
+}
+
+func (c Config) password() (string, error) {
+	if c.PasswordFile == "" {
+		return c.Password, nil
+	}
+	if c.Password != "" {
+		return "", errors.New("--etcd-password and --etcd-password-file: give only one")
+	}
+	text, err := os.ReadFile(c.PasswordFile)
+	if err != nil {
+		return "", fmt.Errorf("--etcd-password-file: %w", err)
+	}
+	return strings.TrimRight(string(text), "\r\n"), nil
 }
 
 // tls is nil where no file is given. A CA alone is enough.

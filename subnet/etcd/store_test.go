@@ -577,3 +577,63 @@ func TestRenew(t *testing.T) {
 	default:
 	}
 }
+
+func TestReserveAndRelease(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, small)
+	s := w.open(t)
+	l := acquire(t, s, node("node1", "192.0.2.10"))
+	newest, _ := keep(t, s)
+	soon(t, "own lease is told", func() bool { return newest().Leases.Len() == 1 })
+	operator := w.open(t)
+
+	if err := operator.Reserve(t.Context(), l); err != nil {
+		t.Fatal(err)
+	}
+	value, id, _ := w.get(t, "/subnets/"+l.Key())
+	if value != l.Value() || id != 0 {
+		t.Errorf("reserved lease = %s with etcd lease %x, want the same without one", value, id)
+	}
+	r, _ := newest().Leases.Get(l.Key())
+	soon(t, "the reservation is told", func() bool { r, _ = newest().Leases.Get(l.Key()); return r.ID == 0 })
+	if left, granted, err := operator.Left(t.Context(), r); left != 0 || granted != 0 || err != nil {
+		t.Errorf("Left of a reservation = %d, %d, %v, want none", left, granted, err)
+	}
+
+	inside := subnet.Lease{Type: subnet.VXLAN, Node: "node2"}
+	inside.Addrs[subnet.IPv4] = netip.MustParseAddr("192.0.2.11")
+	inside.Subnets[subnet.IPv4] = netip.PrefixFrom(l.Subnets[subnet.IPv4].Addr(), 26)
+	if err := operator.Reserve(t.Context(), inside); err == nil || !strings.Contains(err.Error(), "overlaps") {
+		t.Errorf("Reserve inside of another lease = %v, want an error", err)
+	}
+	outside := inside
+	outside.Subnets[subnet.IPv4] = netip.MustParsePrefix("10.99.1.0/24")
+	if err := operator.Reserve(t.Context(), outside); err == nil || !strings.Contains(err.Error(), "outside") {
+		t.Errorf("Reserve outside of the network = %v, want an error", err)
+	}
+	fresh := inside
+	fresh.Subnets[subnet.IPv4] = netip.MustParsePrefix("10.244.77.0/24")
+	if err := operator.Reserve(t.Context(), fresh); err != nil {
+		t.Fatal(err)
+	}
+	if got := acquire(t, w.open(t), node("node2", "192.0.2.11")); got.Subnets != fresh.Subnets {
+		t.Errorf("node2 got %v, want what is reserved for it", got)
+	}
+
+	stale := r
+	stale.Modified--
+	if err := operator.Release(t.Context(), stale); !errors.Is(err, etcd.ErrChanged) {
+		t.Errorf("Release of a lease that has changed = %v, want %v", err, etcd.ErrChanged)
+	}
+	snapshot, err := operator.Read(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, _ = snapshot.Leases.Get(fresh.Key())
+	if err := operator.Release(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	if value, _, _ := w.get(t, "/subnets/"+fresh.Key()); value != "" {
+		t.Errorf("after Release there is %s", value)
+	}
+}
