@@ -17,6 +17,7 @@ SECONDS_EACH := 5 # of make fuzz
 # Tests that need privileges must not skip where the privileges are there.
 ifeq ($(shell id -u),0)
 export TULLE_REQUIRE_ROOT := 1
+export TULLE_REQUIRE_RUNTIME := 1
 endif
 
 .PHONY: help
@@ -45,6 +46,12 @@ demo: ## set up, build, and run the whole proof in a lab on this machine (as roo
 test: ## set up, then run all tests (as root)
 	@./dist/setup demo test
 	go test -race -timeout 9m ./...
+
+.PHONY: bench
+bench: build ## measure one daemon with many peers, and the CNI plugin (as root, some minutes)
+	@./dist/setup demo
+	go run ./internal/bench/scale -bin bin
+	go run ./internal/bench/cni -tulle bin/tulle
 
 .PHONY: fuzz
 fuzz: ## fuzz every parser for SECONDS_EACH seconds

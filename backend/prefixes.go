@@ -44,12 +44,12 @@ func (s *prefixes) overlap(p netip.Prefix) (name string, ok bool) {
 		if count == 0 {
 			continue
 		}
-		for other, name := range s.names {
-			if p.Overlaps(other) {
-				return name, true
+		for other, n := range s.names {
+			if p.Overlaps(other) && (!ok || n < name) { // of several always the same, so that it is told once
+				name, ok = n, true
 			}
 		}
 		break
 	}
-	return "", false
+	return name, ok
 }

@@ -4,14 +4,11 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/containernetworking/cni/pkg/ns"
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
-
-	"tulle/subnet"
 )
 
 // add attaches a pod. When it fails, the pod, its address and its veth are as
@@ -59,42 +56,6 @@ func add(args *skel.CmdArgs) error {
 	return nil
 }
 
-// addPlan is all of an ADD that can be known before the pod is touched.
-type addPlan struct {
-	conf    netconf
-	who     attachment
-	sandbox string
-	file    subnet.File
-	routes  []route
-	alias   string
-	result  *current.Result // of the plugins before us
-}
-
-func planAdd(c netconf, args *skel.CmdArgs) (addPlan, error) {
-	plan := addPlan{conf: c, who: attachmentOf(args), sandbox: args.Netns}
-	if err := checkIfName(args.IfName); err != nil {
-		return plan, err
-	}
-	// The library would tell this too, but after the result is printed.
-	if own, err := ns.CheckNetNS(args.Netns); err != nil {
-		return plan, err
-	} else if own {
-		return plan, coded(types.ErrInvalidNetNS, fmt.Errorf("CNI_NETNS %s is the namespace of the host", args.Netns))
-	}
-	var err error
-	if plan.alias, err = label(args.Args, args.ContainerID); err != nil {
-		return plan, err
-	}
-	if plan.file, err = readSubnetFile(c.SubnetFile, types.ErrTryAgainLater); err != nil {
-		return plan, err
-	}
-	if plan.routes, err = podRoutes(c, plan.file); err != nil {
-		return plan, err
-	}
-	plan.result, err = prevResult(c)
-	return plan, err
-}
-
 // run does the work and returns the result, and what takes it all back.
 func (plan addPlan) run(h *netlink.Handle, p *pod, store *ipam) (*current.Result, func() error, error) {
 	var undos []func() error
@@ -106,37 +67,74 @@ func (plan addPlan) run(h *netlink.Handle, p *pod, store *ipam) (*current.Result
 	}
 
 	want := wantBridge(plan.conf, plan.file)
-	br, err := want.ensure(h)
+	want.Kubernetes = plan.args.label != ""
+	br, err := want.ensure(h, store)
 	if err != nil {
 		return nil, undo, err
 	}
-	addrs, err := store.reserve(plan.who, plan.file)
-	if err != nil {
-		return nil, undo, err
-	}
+	step("bridge")
 	undos = append(undos, func() error { return store.release(plan.who) })
+	addrs, err := store.reserve(plan.who, request{
+		spans:    plan.spans,
+		static:   plan.conf.Wish.Static,
+		stale:    func(all []reservation) ([]reservation, error) { return store.stale(h, all) },
+		farewell: plan.conf.farewell,
+	})
+	if err != nil {
+		return nil, undo, err
+	}
+	step("address")
 
 	v := veth{
 		Host:    plan.who.hostName(),
 		Pod:     plan.who.IfName,
 		MTU:     want.MTU,
-		PodMAC:  macOf(addrs[0].Prefix.Addr()),
+		PodMAC:  plan.podMAC(addrs),
 		Group:   groupOf(plan.conf.Name),
-		Alias:   plan.alias,
+		Alias:   plan.args.alias(plan.who.ContainerID),
 		Hairpin: plan.conf.Hairpin,
-	}
-	if _, err = v.create(h, p.fd(), br); err != nil {
-		return nil, undo, err
 	}
 	undos = append(undos, func() error {
 		_, err := deleteLink(h, v.Host)
 		return err
 	})
+	if _, err = v.create(h, p.fd(), br); err != nil {
+		return nil, undo, err
+	}
+	step("attached")
 	if err := p.configure(v.Pod, addrs, plan.routes); err != nil {
 		return nil, undo, err
 	}
+	step("configured")
+	if len(plan.conf.Wish.Ports) > 0 {
+		f, err := openFirewall()
+		if err != nil {
+			return nil, undo, err
+		}
+		undos = append(undos, func() error {
+			defer f.close()
+			return plan.who.withdraw(f, plan.conf)
+		})
+		err = plan.publish(f, h, addrs)
+		if err != nil {
+			return nil, undo, err
+		}
+	}
+	step("published")
+	undos = append(undos, func() error { return unshape(h, plan.who) })
+	if err := plan.shape(h, v); err != nil {
+		return nil, undo, err
+	}
+	step("shaped")
 	host, err := awaitUp(h, v.Host)
 	if err != nil {
+		return nil, undo, err
+	}
+	if err := p.announce(v.Pod, v.PodMAC); err != nil {
+		return nil, undo, err
+	}
+	step("announced")
+	if err := v.reflect(h, host); err != nil {
 		return nil, undo, err
 	}
 	return plan.report(br, host, v, addrs), undo, nil

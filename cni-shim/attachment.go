@@ -46,44 +46,6 @@ func groupOf(network string) uint32 {
 	return max(h.Sum32()>>1, 1) // ip(8) takes it for signed, and 0 is the group of all that have none
 }
 
-// label is what the veth's alias says to a person: the pod as Kubernetes knows
-// it, or the container.
-func label(cniArgs, containerID string) (string, error) {
-	var namespace, pod string
-	var unknown []string
-	ignore := false
-	for pair := range strings.SplitSeq(cniArgs, ";") {
-		if pair == "" {
-			continue
-		}
-		key, value, ok := strings.Cut(pair, "=")
-		switch {
-		case !ok:
-			return "", coded(types.ErrInvalidEnvironmentVariables, fmt.Errorf("CNI_ARGS: %q is not of the form KEY=VALUE", pair))
-		case key == "K8S_POD_NAMESPACE":
-			namespace = value
-		case key == "K8S_POD_NAME":
-			pod = value
-		case key == "K8S_POD_INFRA_CONTAINER_ID", key == "K8S_POD_UID":
-		case key == "IgnoreUnknown":
-			ignore = value == "1" || strings.EqualFold(value, "true")
-		default:
-			unknown = append(unknown, pair)
-		}
-	}
-	if len(unknown) > 0 && !ignore {
-		return "", coded(types.ErrInvalidEnvironmentVariables, fmt.Errorf(
-			"CNI_ARGS: %s is not supported; known are K8S_POD_NAMESPACE, K8S_POD_NAME, K8S_POD_INFRA_CONTAINER_ID, "+
-				"K8S_POD_UID and IgnoreUnknown=1, which lets others pass", strings.Join(unknown, ", ")))
-	}
-	text := containerID
-	if namespace != "" && pod != "" {
-		text = namespace + "/" + pod
-	}
-	const most = 255 // IFALIASZ less one
-	return strings.ToValidUTF8(text[:min(len(text), most)], ""), nil
-}
-
 // checkIfName refuses what the library lets pass and the kernel would take for
 // a pattern to invent a name from.
 func checkIfName(name string) error {

@@ -19,10 +19,13 @@ type bridge struct {
 	MTU   int
 	MAC   net.HardwareAddr
 	Addrs []netip.Prefix // one per family of the subnet file
+
+	Promisc    bool
+	Kubernetes bool // what crosses the bridge must be seen by kube-proxy's rules
 }
 
 func wantBridge(c netconf, f subnet.File) bridge {
-	b := bridge{Name: c.Bridge, MTU: podMTU(c, f)}
+	b := bridge{Name: c.Bridge, MTU: podMTU(c, f), Promisc: c.Promisc}
 	for _, s := range f.Subnets {
 		if s.IsValid() {
 			b.Addrs = append(b.Addrs, s)
@@ -43,7 +46,7 @@ func podMTU(c netconf, f subnet.File) int {
 // ensure makes the bridge what it should be and returns it. Several processes may
 // do so at once. A bridge that somebody else made keeps its MAC, because the pods
 // that live there know it.
-func (b bridge) ensure(h *netlink.Handle) (*netlink.Bridge, error) {
+func (b bridge) ensure(h *netlink.Handle, store *ipam) (*netlink.Bridge, error) {
 	br, err := b.find(h)
 	if notFound := (netlink.LinkNotFoundError{}); errors.As(err, &notFound) {
 		attrs := netlink.NewLinkAttrs()
@@ -66,7 +69,10 @@ func (b bridge) ensure(h *netlink.Handle) (*netlink.Bridge, error) {
 			return nil, fmt.Errorf("set mtu %d on bridge %s: %w", b.MTU, b.Name, err)
 		}
 	}
-	if err := b.ensureAddrs(h, br); err != nil {
+	if err := b.ensureAddrs(h, br, store); err != nil {
+		return nil, err
+	}
+	if err := b.ensureModes(h, br); err != nil {
 		return nil, err
 	}
 	if br.Flags&net.FlagUp == 0 {
@@ -86,77 +92,22 @@ func (b bridge) find(h *netlink.Handle) (*netlink.Bridge, error) {
 	}
 	br, ok := link.(*netlink.Bridge)
 	if !ok {
-		return nil, fmt.Errorf("%s is a %s and not a bridge: remove it, or name another one in the field bridge", b.Name, link.Type())
+		return nil, fmt.Errorf("%s is of type %s and not a bridge: remove it, or name another one in the field bridge", b.Name, link.Type())
 	}
 	return br, nil
 }
 
-// ensureAddrs gives the bridge its addresses. One of another subnet goes only if
-// no pod is attached that could still use it.
-func (b bridge) ensureAddrs(h *netlink.Handle, br *netlink.Bridge) error {
-	have, err := bridgeAddrs(h, br)
+// possible tells why the bridge could not be made, as far as that can be known
+// without making it.
+func (b bridge) possible() error {
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
-		return err
+		return fmt.Errorf("open netlink: %w", err)
 	}
-	for _, want := range b.Addrs {
-		if slices.Contains(have, want) {
-			continue
-		}
-		for _, old := range have {
-			if old.Addr().Is4() != want.Addr().Is4() {
-				continue
-			}
-			if err := b.retire(h, br, old, want); err != nil {
-				return err
-			}
-		}
-		addr := &netlink.Addr{IPNet: ipNet(want), Flags: unix.IFA_F_NODAD}
-		if err := h.AddrAdd(br, addr); err != nil && !errors.Is(err, unix.EEXIST) {
-			return fmt.Errorf("add address %s to bridge %s: %w", want, b.Name, err)
-		}
-		// A bridge whose MAC nobody set takes that of a port, and another one
-		// when the port goes. Setting it, even to what it is, ends that.
-		if err := h.LinkSetHardwareAddr(br, br.HardwareAddr); err != nil {
-			return fmt.Errorf("set mac %s on bridge %s: %w", br.HardwareAddr, b.Name, err)
-		}
+	defer h.Close()
+	_, err = b.find(h)
+	if notFound := (netlink.LinkNotFoundError{}); errors.As(err, &notFound) {
+		return nil
 	}
-	return nil
-}
-
-func bridgeAddrs(h *netlink.Handle, br *netlink.Bridge) ([]netip.Prefix, error) {
-	list, err := addrsOf(h, br)
-	if err != nil {
-		return nil, fmt.Errorf("list addresses of bridge %s: %w", br.Name, err)
-	}
-	var have []netip.Prefix
-	for _, a := range list {
-		if p := prefixOf(a.IPNet); !p.Addr().IsLinkLocalUnicast() {
-			have = append(have, p)
-		}
-	}
-	return have, nil
-}
-
-// retire removes the address of a subnet that is no longer ours.
-func (b bridge) retire(h *netlink.Handle, br *netlink.Bridge, old, want netip.Prefix) error {
-	ports, err := portsOf(h, br)
-	if err != nil {
-		return err
-	}
-	if len(ports) > 0 {
-		return fmt.Errorf("bridge %s has address %s, but the subnet file says %s, and %d pods are still attached: "+
-			"drain the node so that they start anew, then the address is replaced", b.Name, old, want, len(ports))
-	}
-	if err := h.AddrDel(br, &netlink.Addr{IPNet: ipNet(old)}); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
-		return fmt.Errorf("remove address %s from bridge %s: %w", old, b.Name, err)
-	}
-	return nil
-}
-
-func portsOf(h *netlink.Handle, br *netlink.Bridge) ([]netlink.Link, error) {
-	links, err := dump(h.LinkList)
-	if err != nil {
-		return nil, fmt.Errorf("list ports of bridge %s: %w", br.Name, err)
-	}
-	return slices.DeleteFunc(links, func(l netlink.Link) bool { return l.Attrs().MasterIndex != br.Index }), nil
+	return err
 }

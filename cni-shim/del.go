@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/containernetworking/cni/pkg/skel"
@@ -20,6 +22,7 @@ func del(args *skel.CmdArgs) error {
 		return err
 	}
 	a := attachmentOf(args)
+	removeFlannelFile(conf, a)
 	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return fmt.Errorf("open netlink: %w", err)
@@ -40,20 +43,80 @@ func del(args *skel.CmdArgs) error {
 	if store != nil {
 		defer store.close()
 	}
+	// First the way in from outside goes, then the pod's network, and only then
+	// may the next pod have the address.
+	f, err := openFirewall()
+	if err != nil {
+		return err
+	}
+	defer f.close()
+	// After rows were removed the kernel frees them before it lets go of a socket of
+	// netfilter, which takes 15 ms. So these are open when the process that deletes
+	// the veth is made: it closes them last.
+	if err := a.withdraw(f, conf); err != nil {
+		return err
+	}
+	step("withdrawn")
 	if err := detach(h, p, store, a); err != nil {
+		return err
+	}
+	step("detached")
+	if err := unshape(h, a); err != nil {
 		return err
 	}
 	if store == nil {
 		return nil
 	}
-	return store.release(a)
+	return store.forgetAndRelease(f.tracker, a)
+}
+
+// heldOpen are the descriptors that others wait for: what the runtime reads, and
+// our locks.
+func heldOpen(p *pod, store *ipam) []int {
+	fds := []int{unix.Stdin, unix.Stdout, unix.Stderr}
+	if p != nil {
+		fds = append(fds, p.fd())
+	}
+	if store != nil {
+		fds = append(fds, store.lock)
+	}
+	return fds
+}
+
+// withdraw removes the attachment's port mappings.
+func (a attachment) withdraw(f firewall, c netconf) error {
+	return f.withdraw(c.Name, func(hostName string) bool { return hostName == a.hostName() })
+}
+
+// forgetAndRelease gives back the addresses of an attachment that is gone.
+func (i *ipam) forgetAndRelease(t tracker, a attachment) error {
+	held, err := i.held(a)
+	if err != nil {
+		return err
+	}
+	for _, addr := range held {
+		if err := t.flushPod(addr); err != nil {
+			return err
+		}
+	}
+	step("forgotten")
+	return i.release(a)
+}
+
+// removeFlannelFile removes what flannel's plugin kept of a container that it
+// attached. It holds no state that is needed.
+func removeFlannelFile(c netconf, a attachment) {
+	// When it stays, no harm is done.
+	_ = os.Remove(filepath.Join(c.FlannelDir, a.ContainerID))
 }
 
 // detach deletes the veth, found by the name that ADD gives it. A veth of another
 // name, such as the reference bridge plugin made before tulle took the node over,
 // is found in the pod, and known as ours by an address that we reserved for it.
 func detach(h *netlink.Handle, p *pod, store *ipam, a attachment) error {
-	done, err := deleteLink(h, a.hostName())
+	done, err := deleteLinkBy(h, a.hostName(), func(l netlink.Link) error {
+		return deleteInBackground(h, l, heldOpen(p, store))
+	})
 	if done || err != nil || p == nil || store == nil {
 		return err
 	}

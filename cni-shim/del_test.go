@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/containernetworking/cni/libcni"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 func TestDelSucceedsWhateverIsGone(t *testing.T) {
@@ -157,5 +159,47 @@ func TestDelOfAPodThatTheReferencePluginsAttached(t *testing.T) {
 				t.Errorf("interface of the pod deleted: %t, want %t", got, tt.want)
 			}
 		})
+	}
+}
+
+func TestDelRemovesFlannelsFile(t *testing.T) {
+	t.Parallel()
+	h, p := newHost(t, oneFamily), newPod(t, "pod1")
+	dir := t.TempDir()
+	for _, id := range []string{"pod1", "pod2"} {
+		if err := os.WriteFile(filepath.Join(dir, id), []byte("{}"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := h.del(h.conf("1.1.0", `"dataDir": "`+dir+`"`), p); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(entries) != 1 || entries[0].Name() != "pod2" {
+		t.Errorf("files of flannel's plugin after DEL of pod1: %v, want pod2", entries)
+	}
+}
+
+// Whoever asks for the background copy gets the kernel's refusal too.
+func TestDeleteInBackgroundTellsWhatTheKernelSays(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, oneFamily)
+	lo, err := h.LinkByName("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = h.do(func() error {
+		in, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+		if err != nil {
+			return err
+		}
+		defer in.Close()
+		return deleteInBackground(in, lo, nil)
+	})
+	if !errors.Is(err, unix.EOPNOTSUPP) {
+		t.Errorf("delete lo: %v, want %v", err, unix.EOPNOTSUPP)
 	}
 }

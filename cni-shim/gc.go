@@ -26,7 +26,17 @@ func gc(args *skel.CmdArgs) error {
 		return fmt.Errorf("open netlink: %w", err)
 	}
 	defer h.Close()
-	return errors.Join(gcReservations(h, conf), gcVeths(h, conf))
+	f, err := openFirewall()
+	if err != nil {
+		return err
+	}
+	defer f.close()
+	keep := conf.keeps().names
+	return errors.Join(
+		f.withdraw(conf.Name, func(hostName string) bool { return !keep[hostName] }),
+		gcReservations(h, f.tracker, conf),
+		gcLinks(h, conf),
+	)
 }
 
 // keeps are the attachments of the runtime's list, and the host names that
@@ -49,7 +59,7 @@ func (c netconf) keeps() keeps {
 
 // gcReservations releases the addresses of attachments that are gone, after
 // their veths, which must not keep an address that the next pod gets.
-func gcReservations(h *netlink.Handle, c netconf) error {
+func gcReservations(h *netlink.Handle, t tracker, c netconf) error {
 	store, err := openExistingIPAM(c)
 	if store == nil {
 		return err
@@ -67,7 +77,7 @@ func gcReservations(h *netlink.Handle, c netconf) error {
 		}
 		_, err := deleteLink(h, r.holder.hostName())
 		if err == nil {
-			err = store.release(r.holder)
+			err = store.forgetAndRelease(t, r.holder)
 		}
 		keep[r.holder] = true // both families at once
 		errs = append(errs, err)
@@ -75,9 +85,10 @@ func gcReservations(h *netlink.Handle, c netconf) error {
 	return errors.Join(errs...)
 }
 
-// gcVeths deletes those of this network's veths that no reservation led to,
-// because somebody removed the files.
-func gcVeths(h *netlink.Handle, c netconf) error {
+// gcLinks deletes those of this network's veths that no reservation led to,
+// because somebody removed the files, and what shaped the traffic of veths that
+// are gone.
+func gcLinks(h *netlink.Handle, c netconf) error {
 	links, err := dump(h.LinkList)
 	if err != nil {
 		return fmt.Errorf("list links: %w", err)
@@ -85,7 +96,12 @@ func gcVeths(h *netlink.Handle, c netconf) error {
 	keep, group := c.keeps().names, groupOf(c.Name)
 	var errs []error
 	for _, l := range links {
-		if a := l.Attrs(); a.Group == group && isHostName(a.Name) && !keep[a.Name] {
+		a := l.Attrs()
+		veth := vethOf(a.Name)
+		if veth == "" {
+			veth = a.Name
+		}
+		if a.Group == group && isHostName(veth) && !keep[veth] {
 			_, err := deleteLink(h, a.Name)
 			errs = append(errs, err)
 		}

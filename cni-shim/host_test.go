@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/containernetworking/cni/libcni"
@@ -23,8 +25,10 @@ import (
 	"tulle/internal/root"
 )
 
-// pluginDir holds the binary under test.
+// pluginDir holds the binary under test, and the one that dies on demand.
 var pluginDir string
+
+const killable = "tulle-killable"
 
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "tulle-cni")
@@ -32,9 +36,12 @@ func TestMain(m *testing.M) {
 		log.Fatal(err)
 	}
 	pluginDir = dir
-	args := slices.Concat([]string{"build"}, buildFlags, []string{"-o", filepath.Join(dir, "tulle"), "."})
-	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
-		log.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, out)
+	// The second one dies where TULLE_KILL_AT says.
+	for name, tags := range map[string]string{"tulle": "", killable: "killsteps"} {
+		args := slices.Concat([]string{"build"}, buildFlags, []string{"-tags", tags, "-o", filepath.Join(dir, name), "."})
+		if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
+			log.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, out)
+		}
 	}
 	// A program with the race detector otherwise rests for a second when it ends.
 	if err := os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE")); err != nil {
@@ -194,13 +201,15 @@ func (h *host) ports() []string {
 // reserved are the addresses that a network's directory holds files for.
 func (h *host) reserved(network string) []string {
 	h.Helper()
-	addrs, err := reservedAddrs(filepath.Join(h.dataDir, network))
-	if err != nil {
+	entries, err := os.ReadDir(filepath.Join(h.dataDir, network))
+	if err != nil && !os.IsNotExist(err) {
 		h.Fatal(err)
 	}
 	names := []string{}
-	for _, a := range addrs {
-		names = append(names, a.String())
+	for _, e := range entries {
+		if _, err := netip.ParseAddr(e.Name()); err == nil {
+			names = append(names, e.Name())
+		}
 	}
 	return names
 }
@@ -211,8 +220,26 @@ func (h *host) wantNothing(after string) {
 	if ports := h.ports(); len(ports) > 0 {
 		h.Errorf("after %s the bridge still has the ports %v", after, ports)
 	}
-	if reserved := h.reserved("tulle"); len(reserved) > 0 {
-		h.Errorf("after %s still reserved: %v", after, reserved)
+	entries, err := os.ReadDir(filepath.Join(h.dataDir, "tulle"))
+	if err != nil && !os.IsNotExist(err) {
+		h.Fatal(err)
+	}
+	for _, e := range entries {
+		if e.Name() != lockName && !strings.HasPrefix(e.Name(), lastNamePrefix) {
+			h.Errorf("after %s there is still the file %s", after, e.Name())
+		}
+	}
+	for _, name := range linkNames(h.TB, h.Handle) {
+		if isHostName(name) || vethOf(name) != "" {
+			h.Errorf("after %s there is still the link %s", after, name)
+		}
+	}
+	rows, err := h.portRows()
+	if err != nil {
+		h.Fatal(err)
+	}
+	for _, r := range rows {
+		h.Errorf("after %s there is still a row for %s (%s)", after, r, r.Owner)
 	}
 }
 
@@ -242,6 +269,8 @@ type testPod struct {
 	ifName string
 	path   string
 	args   [][2]string
+
+	capabilities map[string]any // arguments of the runtime
 }
 
 func newPod(t testing.TB, id string) *testPod {
@@ -253,7 +282,31 @@ func newPod(t testing.TB, id string) *testPod {
 }
 
 func (p *testPod) runtime() *libcni.RuntimeConf {
-	return &libcni.RuntimeConf{ContainerID: p.id, NetNS: p.path, IfName: p.ifName, Args: p.args}
+	return &libcni.RuntimeConf{ContainerID: p.id, NetNS: p.path, IfName: p.ifName, Args: p.args, CapabilityArgs: p.capabilities}
 }
 
 func (p *testPod) hostName() string { return attachment{p.id, p.ifName}.hostName() }
+
+// portRows are the rows of the table of port mappings.
+func (h *host) portRows() ([]portRow, error) {
+	var rows []portRow
+	err := h.do(func() error {
+		f, err := openFirewall()
+		if err != nil {
+			return err
+		}
+		defer f.close()
+		rows, err = f.list()
+		return err
+	})
+	return rows, err
+}
+
+// reference guards the building of reference plugins.
+var reference sync.Mutex
+
+func run(name string, args ...string) ([]byte, error) {
+	return exec.Command(name, args...).CombinedOutput()
+}
+
+func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }

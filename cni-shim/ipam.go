@@ -7,23 +7,19 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/containernetworking/cni/pkg/types"
-	"github.com/containernetworking/plugins/plugins/ipam/host-local/backend/allocator"
-	"github.com/containernetworking/plugins/plugins/ipam/host-local/backend/disk"
-
-	"tulle/subnet"
 )
 
-// ipam shares out the node's subnets among its pods. Its files are host-local's:
-// one per address, named for it, that tells who holds it.
+// ipam shares out the node's subnets among its pods.
 //
 // ADD reserves before it makes a veth and DEL deletes the veth before it releases.
 // So whatever is interrupted where, a veth has a reservation that leads to it.
 type ipam struct {
+	*directory
 	network string
-	dir     string
-	store   *disk.Store
 }
 
 // reservationDir is where the reservations of the network are.
@@ -31,139 +27,153 @@ func (c netconf) reservationDir() string { return filepath.Join(c.DataDir, c.Nam
 
 // openIPAM opens the network's reservations, and makes their directory.
 func openIPAM(c netconf) (*ipam, error) {
-	store, err := disk.New(c.Name, c.DataDir)
-	if err != nil {
-		return nil, coded(types.ErrIOFailure, fmt.Errorf("open reservations in %s: %w", c.reservationDir(), err))
+	i, err := openExistingIPAM(c)
+	if i != nil || err != nil {
+		return i, err
 	}
-	return &ipam{c.Name, c.reservationDir(), store}, nil
+	if err := os.MkdirAll(c.reservationDir(), 0o755); err != nil {
+		return nil, coded(types.ErrIOFailure, fmt.Errorf("make directory for reservations: %w", err))
+	}
+	return openExistingIPAM(c)
 }
 
 // openExistingIPAM returns nil when the network has no directory: nothing is
 // reserved, and what only takes away should not make one.
 func openExistingIPAM(c netconf) (*ipam, error) {
-	if _, err := os.Stat(c.reservationDir()); errors.Is(err, fs.ErrNotExist) {
+	d, err := openDirectory(c.reservationDir())
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	return openIPAM(c)
+	if err != nil {
+		return nil, coded(types.ErrIOFailure, fmt.Errorf("open reservations: %w", err))
+	}
+	return &ipam{d, c.Name}, nil
 }
 
-func (i *ipam) close() {
-	// Nothing is written through the lock file that a late error could concern.
-	_ = i.store.Close()
+// request is what an ADD wants of each family.
+type request struct {
+	spans [2]span
+	// static is the address that the runtime asks for; the zero Addr: any.
+	static [2]netip.Addr
+	// stale finds out which of the reservations belong to nobody that lives. It is
+	// asked when the range is full.
+	stale func([]reservation) ([]reservation, error)
+	// farewell takes away what else leads to the addresses of reservations that
+	// are about to be given back, because their holders are gone.
+	farewell func([]reservation) error
 }
 
-// reserve takes one address in each family of the subnet file. The caller knows
-// that the pod has no such interface: reservations that exist already are those
-// of an attempt that died, and are given back first. When it fails nothing is
-// reserved.
-func (i *ipam) reserve(a attachment, f subnet.File) ([]address, error) {
-	got, err := i.take(a, f)
-	if err == nil {
-		return got, nil
-	}
-	stale := errors.Is(err, errHeld)
-	if undo := i.release(a); undo != nil {
-		return nil, then(err, undo)
-	}
-	if !stale {
-		return nil, err
-	}
-	if got, err = i.take(a, f); err != nil {
-		return nil, then(err, i.release(a))
-	}
-	return got, nil
-}
-
-// errHeld says that the attachment holds an address already.
-var errHeld = errors.New("attachment holds an address already")
-
-func (i *ipam) take(a attachment, f subnet.File) ([]address, error) {
+// reserve takes one address in each family of the request. The caller knows that
+// the pod has no such interface: reservations that exist already are those of an
+// attempt that died, and are given back first. When it fails nothing is reserved.
+func (i *ipam) reserve(a attachment, want request) ([]address, error) {
 	var got []address
-	for family, s := range f.Subnets {
-		if !s.IsValid() {
-			continue
-		}
-		set := allocator.RangeSet{{Subnet: types.IPNet(*ipNet(s.Masked())), Gateway: s.Addr().AsSlice()}}
-		if err := set.Canonicalize(); err != nil {
-			return nil, fmt.Errorf("share out subnet %s: %w", s.Masked(), err)
-		}
-		ip, err := allocator.NewIPAllocator(&set, i.store, family).Get(a.ContainerID, a.IfName, nil)
+	err := i.locked(func() error {
+		l, err := i.list()
 		if err != nil {
-			return nil, i.explain(err, a, s)
+			return err
 		}
-		got = append(got, address{prefixOf(&ip.Address), s.Addr()})
-	}
-	return got, nil
-}
-
-// explain finds out why the allocator, whose errors have no classes, refused.
-func (i *ipam) explain(cause error, a attachment, s netip.Prefix) error {
-	held, err := i.held(a)
-	if err != nil {
-		return errors.Join(cause, err)
-	}
-	for _, addr := range held {
-		if s.Contains(addr) {
-			return errHeld
+		leftovers, err := i.of(a, l)
+		if err != nil {
+			return err
 		}
-	}
-	u, err := usageOf(i.dir, s)
-	if err != nil {
-		return errors.Join(cause, err)
-	}
-	if u.full() {
-		return coded(types.ErrTryAgainLater, u.err(i.network))
-	}
-	return fmt.Errorf("reserve an address of %s in %s: %w", s.Masked(), i.dir, cause)
-}
-
-// release gives back all addresses of the attachment; it may hold none.
-func (i *ipam) release(a attachment) error {
-	return i.locked(func() error {
-		if err := i.store.ReleaseByID(a.ContainerID, a.IfName); err != nil {
-			return fmt.Errorf("release addresses of %s in %s: %w", a.ContainerID, i.dir, err)
+		// A file without an interface may be that of the container's other one.
+		leftovers = slices.DeleteFunc(leftovers, func(r reservation) bool { return r.holder != a })
+		if err := i.giveBack(leftovers, l, want); err != nil {
+			return err
+		}
+		for family, s := range want.spans {
+			if !s.Bridge.IsValid() {
+				continue
+			}
+			addr, err := i.takeOne(a, l, family, want)
+			if err != nil {
+				for _, g := range got {
+					err = then(err, i.directory.release(reservation{g.Prefix.Addr(), a}))
+				}
+				got = nil
+				return err
+			}
+			got = append(got, address{netip.PrefixFrom(addr, s.Bridge.Bits()), s.Bridge.Addr()})
 		}
 		return nil
 	})
+	return got, err
 }
 
-// locked runs f while no other process reserves or releases.
-func (i *ipam) locked(f func() error) error {
-	if err := i.store.Lock(); err != nil {
-		return fmt.Errorf("lock reservations in %s: %w", i.dir, err)
+// takeOne reserves the address of one family.
+func (i *ipam) takeOne(a attachment, l listing, family int, want request) (netip.Addr, error) {
+	s := want.spans[family]
+	if addr := want.static[family]; addr.IsValid() {
+		return addr, i.takeStatic(a, addr)
 	}
-	return errors.Join(f(), i.store.Unlock())
-}
-
-// sweep removes reservations that name nobody: whoever made them died, or found
-// the disk full, before the name was written. It returns all others.
-func (i *ipam) sweep() ([]reservation, error) {
-	var named []reservation
-	err := i.locked(func() error {
-		all, err := reservations(i.dir)
-		for _, r := range all {
-			if r.holder.ContainerID != "" {
-				named = append(named, r)
-			} else if gone := os.Remove(filepath.Join(i.dir, r.addr.String())); gone != nil {
-				err = errors.Join(err, fmt.Errorf("remove reservation: %w", gone))
+	lastName := fmt.Sprint(lastNamePrefix, family)
+	text, err := i.read(lastName)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return netip.Addr{}, fmt.Errorf("read the last reserved address: %w", err)
+	}
+	last, _ := netip.ParseAddr(strings.TrimSpace(text)) // cut short by a crash: from the beginning
+	for reclaimed := false; ; {
+		addr := s.next(last, l.taken)
+		switch {
+		case addr.IsValid():
+			if ok, err := i.take(a, addr); err != nil {
+				return addr, err
+			} else if ok {
+				return addr, i.write(lastName, addr.String())
 			}
+			l.taken[addr] = true // a directory, or something else that is no reservation
+		case !reclaimed:
+			if err := i.reclaim(s, l, want); err != nil {
+				return addr, err
+			}
+			reclaimed = true
+		default:
+			return addr, coded(types.ErrTryAgainLater, s.usage(l.taken).err(i.network, i.path))
 		}
-		return err
-	})
-	return named, err
+	}
 }
 
-// held are the addresses that are reserved for the attachment.
-func (i *ipam) held(a attachment) ([]netip.Addr, error) {
-	all, err := reservations(i.dir)
+func (i *ipam) takeStatic(a attachment, addr netip.Addr) error {
+	ok, err := i.take(a, addr)
+	if ok || err != nil {
+		return err
+	}
+	r, err := i.load(addr)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var held []netip.Addr
-	for _, r := range all {
-		if r.holder == a || r.holder == (attachment{ContainerID: a.ContainerID}) {
-			held = append(held, r.addr)
+	return coded(types.ErrTryAgainLater, fmt.Errorf(
+		"the requested address %s is reserved for %s of container %s", addr, r.holder.IfName, r.holder.ContainerID))
+}
+
+// reclaim frees the reservations of a full span whose pods are gone.
+func (i *ipam) reclaim(s span, l listing, want request) error {
+	all, err := i.all()
+	if err != nil {
+		return err
+	}
+	all = slices.DeleteFunc(all, func(r reservation) bool { return !s.contains(r.addr) || i.inTheMaking(r.addr) })
+	stale, err := want.stale(all)
+	if err != nil {
+		return fmt.Errorf("find out which addresses of %s are reserved for pods that are gone: %w", s.Bridge.Masked(), err)
+	}
+	return i.giveBack(stale, l, want)
+}
+
+// giveBack frees reservations of holders that are gone.
+func (i *ipam) giveBack(gone []reservation, l listing, want request) error {
+	if len(gone) == 0 {
+		return nil
+	}
+	if err := want.farewell(gone); err != nil {
+		return err
+	}
+	for _, r := range gone {
+		if err := i.directory.release(r); err != nil {
+			return err
 		}
+		delete(l.taken, r.addr)
 	}
-	return held, nil
+	return nil
 }

@@ -20,7 +20,7 @@ func TestParseNetconf(t *testing.T) {
 	t.Parallel()
 	minimal := netconf{
 		Name: "tulle", SubnetFile: "/run/tulle/subnet.env", Bridge: "cni0", Hairpin: true,
-		DefaultGateway: true, DataDir: "/var/lib/cni/networks",
+		DefaultGateway: true, DataDir: "/var/lib/cni/networks", FlannelDir: "/var/lib/cni/flannel",
 	}
 	with := func(f func(*netconf)) netconf {
 		c := minimal
@@ -34,15 +34,15 @@ func TestParseNetconf(t *testing.T) {
 		{"only a name", `{"name": "tulle"}`, minimal},
 		{"null is as good as absent", `{"name": "tulle", "mtu": null, "ipam": null, "hairpinMode": null, "prevResult": null}`, minimal},
 		{"what a runtime may put in", `{"name": "tulle", "type": "tulle", "cniVersions": ["1.0.0"], "disableCheck": true, "disableGC": true,
-			"capabilities": {"portMappings": true}, "runtimeConfig": {"portMappings": [{"hostPort": 80}]},
-			"args": {"cni": {"ips": ["10.0.0.1"]}}, "cni.dev/later": {}}`, minimal},
+			"capabilities": {"portMappings": true}, "runtimeConfig": {"portMappings": []},
+			"args": {"cni": {"labels": []}, "other": 1}, "cni.dev/later": {}}`, minimal},
 		{"everything", `{"cniVersion": "1.0.0", "name": "tulle", "subnetFile": "/etc/subnet", "bridge": "pods", "mtu": 1400,
 			"hairpinMode": false, "isDefaultGateway": false, "dns": {"nameservers": ["10.96.0.10"], "domain": "d", "search": ["s"], "options": ["o"]},
 			"ipam": {"type": "host-local", "dataDir": "/var/lib/x/", "routes": [{"dst": "10.96.0.0/12"},
 				{"dst": "fd00::/8", "gw": "fd42::1", "mtu": 1300, "advmss": 1240, "priority": 5, "table": 100, "scope": 253}]},
 			"prevResult": {"ips": []}}`,
 			netconf{
-				CNIVersion: "1.0.0", Name: "tulle", SubnetFile: "/etc/subnet", Bridge: "pods", MTU: 1400, DataDir: "/var/lib/x",
+				CNIVersion: "1.0.0", Name: "tulle", SubnetFile: "/etc/subnet", Bridge: "pods", MTU: 1400, DataDir: "/var/lib/x", FlannelDir: "/var/lib/cni/flannel",
 				DNS: types.DNS{Nameservers: []string{"10.96.0.10"}, Domain: "d", Search: []string{"s"}, Options: []string{"o"}},
 				Routes: []route{
 					{Dst: netip.MustParsePrefix("10.96.0.0/12")},
@@ -80,7 +80,7 @@ func TestParseNetconfTellsAllFaults(t *testing.T) {
 		{"no name", `{}`, types.ErrInvalidNetworkConfig, []string{`name: "": missing network name`}},
 		{"a name that leads out of the directory", `{"name": "../x"}`, types.ErrInvalidNetworkConfig, []string{`name: "../x"`}},
 		{"unknown fields at every level", `{"name": "t", "subnetfile": "/x", "ipam": {"subnet": "10.0.0.0/8", "routes": [{"dst": "10.0.0.0/8", "via": 1}]}, "dns": {"server": 1}}`,
-			types.ErrUnsupportedField, []string{`subnetfile: "/x" is not supported`, "subnetFile", `ipam.subnet: "10.0.0.0/8"`, "dataDir, routes", "ipam.routes[0].via: 1", "dns.server: 1"}},
+			types.ErrUnsupportedField, []string{`subnetfile: "/x" is not supported`, "subnetFile", `ipam.subnet: "10.0.0.0/8"`, "dataDir, rangeEnd, rangeStart, routes", "ipam.routes[0].via: 1", "dns.server: 1"}},
 		{"a wrong type in each field", `{"name": "t", "mtu": "big", "hairpinMode": 1, "isDefaultGateway": "yes", "bridge": 5, "subnetFile": false,
 			"ipam": {"dataDir": {}, "routes": {}}, "dns": [], "capabilities": 3, "runtimeConfig": "x", "args": [1], "cni.dev/valid-attachments": "all"}`,
 			types.ErrInvalidNetworkConfig, []string{
@@ -115,6 +115,9 @@ func FuzzParseNetconf(f *testing.F) {
 	f.Add(`{"name": "a", "mtu": 1400, "dns": {"search": ["x"]}, "cni.dev/attachments": [{}]}`)
 	f.Add(`{"name": null, "ipam": [], "args": {"a": {"b": 1}}}`)
 	f.Add(`null`)
+	f.Add(`{"name": "a", "delegate": {"mtu": 1400, "hairpinMode": true}, "mtu": 1500, "dataDir": "/x", "ipam": {"rangeStart": "10.0.0.2", "rangeEnd": "10.0.0.9"}}`)
+	f.Add(`{"name": "a", "runtimeConfig": {"portMappings": [{"hostPort": 1, "containerPort": 2, "protocol": "udp", "hostIP": "::"}],
+		"bandwidth": {"ingressRate": 1, "ingressBurst": 1}, "ips": ["10.0.0.1/24"], "mac": "0a:00:00:00:00:01"}}`)
 	f.Fuzz(func(t *testing.T, text string) {
 		c, err := parseNetconf([]byte(text))
 		if err != nil {
@@ -127,6 +130,11 @@ func FuzzParseNetconf(f *testing.F) {
 		}
 		if !strings.HasPrefix(c.DataDir, "/") || !strings.HasPrefix(c.SubnetFile, "/") {
 			t.Errorf("parseNetconf(%q): paths %q and %q, want absolute ones", text, c.DataDir, c.SubnetFile)
+		}
+		for _, p := range c.Wish.Ports {
+			if p.HostPort == 0 || p.Port == 0 || p.Protocol == 0 {
+				t.Errorf("parseNetconf(%q): port mapping %s", text, p)
+			}
 		}
 		for _, r := range c.Routes {
 			if !r.Dst.IsValid() || r.Dst != r.Dst.Masked() {
@@ -181,14 +189,57 @@ func TestPodRoutes(t *testing.T) {
 	}
 }
 
-func TestPodAddrs(t *testing.T) {
+func TestSpans(t *testing.T) {
 	t.Parallel()
-	for prefix, want := range map[string]uint64{
-		"10.244.60.1/24": 253, "10.244.60.1/29": 5, "10.244.60.1/30": 1, "10.244.60.1/31": 0,
-		"fd42::1/126": 2, "fd42::1/120": 254, "fd42::1/64": 1<<64 - 1,
-	} {
-		if got := podAddrs(netip.MustParsePrefix(prefix)); got != want {
-			t.Errorf("podAddrs(%s) = %d, want %d", prefix, got, want)
+	tests := []struct {
+		subnet, start, end string
+		want               uint64
+	}{
+		{"10.244.60.1/24", "", "", 253},
+		{"10.244.60.1/29", "", "", 5},
+		{"10.244.60.1/30", "", "", 1},
+		{"10.244.60.1/31", "", "", 0},
+		{"10.244.60.1/24", "10.244.60.10", "10.244.60.19", 10},
+		{"10.244.60.1/24", "10.244.60.250", "", 5},
+		{"10.244.60.15/24", "10.244.60.10", "10.244.60.19", 9},
+		{"fd42::1/126", "", "", 2},
+		{"fd42::1/120", "", "", 254},
+		{"fd42::1/64", "", "", 1<<64 - 2},
+		{"fd42::1/60", "", "", 1<<64 - 1},
+	}
+	for _, tt := range tests {
+		p := netip.MustParsePrefix(tt.subnet)
+		var f subnet.File
+		f.Subnets[subnet.FamilyOf(p.Addr())] = p
+		c := netconf{}
+		if tt.start != "" {
+			c.RangeStart = addrOf(tt.start)
+		}
+		if tt.end != "" {
+			c.RangeEnd = addrOf(tt.end)
+		}
+		all, err := spans(c, f)
+		if err != nil {
+			t.Errorf("spans(%v): %v", tt, err)
+			continue
+		}
+		s := all[subnet.FamilyOf(p.Addr())]
+		if got := s.size(); got != tt.want {
+			t.Errorf("size of %v = %d, want %d", tt, got, tt.want)
+		}
+		if s.size() > 300 {
+			continue
+		}
+		// A slow count beside the fast one, and each address once before any twice.
+		taken, last := map[netip.Addr]bool{}, netip.Addr{}
+		for a := s.next(last, taken); a.IsValid(); a = s.next(last, taken) {
+			if taken[a] || !s.contains(a) || a == p.Addr() {
+				t.Fatalf("next of %v = %s, which is taken or no pod's", tt, a)
+			}
+			taken[a], last = true, a
+		}
+		if uint64(len(taken)) != tt.want {
+			t.Errorf("%v has %d addresses one by one, want %d", tt, len(taken), tt.want)
 		}
 	}
 }
@@ -205,29 +256,65 @@ func TestHostNameIsStableAndRecognised(t *testing.T) {
 	}
 }
 
-func TestLabel(t *testing.T) {
+func TestParseArgs(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("n", 300)
-	tests := []struct{ name, args, want, fault string }{
-		{"no arguments", "", "c1", ""},
-		{"a pod of Kubernetes", "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web;K8S_POD_INFRA_CONTAINER_ID=x;K8S_POD_UID=y", "default/web", ""},
-		{"a name alone says too little", "K8S_POD_NAME=web", "c1", ""},
-		{"others may be ignored", "IgnoreUnknown=true;FOO=1", "c1", ""},
-		{"others may not be ignored", "FOO=1", "", "FOO=1 is not supported"},
-		{"no pair", "FOO", "", `"FOO" is not of the form KEY=VALUE`},
-		{"longer than the kernel takes", "K8S_POD_NAMESPACE=d;K8S_POD_NAME=" + long, ("d/" + long)[:255], ""},
+	tests := []struct{ name, args, alias, mac, fault string }{
+		{"no arguments", "", "c1", "", ""},
+		{"a pod of Kubernetes", "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web;K8S_POD_INFRA_CONTAINER_ID=x;K8S_POD_UID=y", "default/web", "", ""},
+		{"a name alone says too little", "K8S_POD_NAME=web", "c1", "", ""},
+		{"a mac", "MAC=0A:58:00:00:00:01", "c1", "0a:58:00:00:00:01", ""},
+		{"a mac of many", "MAC=01:00:5e:00:00:01", "", "", "01:00:5e:00:00:01"},
+		{"no mac", "MAC=x", "", "", `MAC: "x" is not the MAC`},
+		{"no address", "IP=x", "", "", `IP: "x" is not an address`},
+		{"two addresses of one family", "IP=10.0.0.1,10.0.0.2", "", "", "10.0.0.2 contradicts 10.0.0.1"},
+		{"others may be ignored", "IgnoreUnknown=true;FOO=1", "c1", "", ""},
+		{"others may not be ignored", "FOO=1", "", "", "FOO=1 is not supported"},
+		{"no pair", "FOO", "", "", `"FOO" is not of the form KEY=VALUE`},
+		{"longer than the kernel takes", "K8S_POD_NAMESPACE=d;K8S_POD_NAME=" + long, ("d/" + long)[:255], "", ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			got, err := label(tt.args, "c1")
+			got, err := parseArgs(tt.args)
+			var w wish
+			if err == nil {
+				err = got.addTo(&w)
+			}
 			if tt.fault != "" {
-				wantError(t, "label", err, types.ErrInvalidEnvironmentVariables, tt.fault)
-			} else if err != nil || got != tt.want {
-				t.Errorf("label = %q, %v; want %q", got, err, tt.want)
+				wantError(t, "parseArgs", err, types.ErrInvalidEnvironmentVariables, tt.fault)
+			} else if err != nil || got.alias("c1") != tt.alias || w.MAC != tt.mac {
+				t.Errorf("parseArgs = %+v (%v), %v; want alias %q and mac %q", got, w, err, tt.alias, tt.mac)
 			}
 		})
 	}
+}
+
+// Whatever the arguments are, they are refused with the right code, or lead to a
+// wish that the kernel can grant.
+func FuzzParseArgs(f *testing.F) {
+	f.Add("IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web")
+	f.Add("IP=10.0.0.1,fd00::1/64;MAC=0a:58:00:00:00:01")
+	f.Add(";;=;A=B=C")
+	f.Fuzz(func(t *testing.T, text string) {
+		got, err := parseArgs(text)
+		var w wish
+		if err == nil {
+			err = got.addTo(&w)
+		}
+		var e *types.Error
+		if err != nil && (!errors.As(err, &e) || e.Code != types.ErrInvalidEnvironmentVariables) {
+			t.Errorf("parseArgs(%q): error %v without its code", text, err)
+		}
+		if len(got.alias("c1")) > 255 {
+			t.Errorf("parseArgs(%q): alias of %d bytes", text, len(got.alias("c1")))
+		}
+		for family, a := range w.Static {
+			if a.IsValid() && (subnet.FamilyOf(a) != subnet.Family(family) || a.Zone() != "") {
+				t.Errorf("parseArgs(%q): %s as address of family %d", text, a, family)
+			}
+		}
+	})
 }
 
 func TestDistributedConfigurationIsValid(t *testing.T) {

@@ -53,6 +53,19 @@ func (o *object) has(key string) bool {
 	return ok && string(raw) != "null"
 }
 
+// anyCase lets the keys be written in whatever case. It is for what runtimes write:
+// containerd says HostPort where the conventions say hostPort.
+func (o *object) anyCase(keys ...string) {
+	for _, key := range keys {
+		for _, written := range slices.Sorted(maps.Keys(o.fields)) {
+			if _, exact := o.fields[key]; !exact && strings.EqualFold(written, key) {
+				o.fields[key] = o.fields[written]
+				delete(o.fields, written)
+			}
+		}
+	}
+}
+
 // raw is a field's text. Reading a field makes it known.
 func (o *object) raw(key string) json.RawMessage {
 	o.known = append(o.known, key)
@@ -99,7 +112,7 @@ func (o *object) close() {
 
 func kind(v any) string {
 	switch v.(type) {
-	case bool:
+	case bool, *bool:
 		return "true or false"
 	case int:
 		return "a whole number"

@@ -70,7 +70,12 @@ func (p *pod) configure(ifName string, addrs []address, routes []route) error {
 	for _, a := range addrs {
 		six = six || isIPv6(a.Prefix)
 	}
-	err = p.ns.Do(func(ns.NetNS) error { return quietIPv6(ifName, six) })
+	err = p.ns.Do(func(ns.NetNS) error {
+		if err := quietIPv6(ifName, six); err != nil {
+			return err
+		}
+		return announcing(ifName, six)
+	})
 	if err != nil {
 		return err
 	}

@@ -4,98 +4,136 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 
-	"github.com/containernetworking/plugins/plugins/ipam/host-local/backend/disk"
+	"golang.org/x/sys/unix"
 )
 
-// reservation is one file of host-local's store.
+// reservation is one file of the directory.
 type reservation struct {
 	addr netip.Addr
-	// holder has no IfName where an old version of host-local wrote the file.
+	// holder has no IfName where an old version of host-local wrote the file, and
+	// is zero where somebody died before the name was written.
 	holder attachment
 }
 
-// reservations are those in dir, and none where dir does not exist.
-func reservations(dir string) ([]reservation, error) {
-	addrs, err := reservedAddrs(dir)
+func (a attachment) text() string { return a.ContainerID + holderBreak + a.IfName }
+
+func (a attachment) indexName(addr netip.Addr) string {
+	return a.hostName() + indexBreak + addr.String()
+}
+
+// heldBy reports whether the reservation is the attachment's.
+func (r reservation) heldBy(a attachment) bool {
+	return r.holder == a || r.holder == attachment{ContainerID: a.ContainerID} && a.ContainerID != ""
+}
+
+// load reads one reservation. What is no plain file is nobody's reservation,
+// though its name keeps the address from being given out.
+func (d *directory) load(addr netip.Addr) (reservation, error) {
+	text, err := d.read(addr.String())
+	switch {
+	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.EISDIR), errors.Is(err, fs.ErrNotExist):
+		return reservation{addr: addr}, nil
+	case err != nil:
+		return reservation{}, fmt.Errorf("read reservation: %w", err)
+	}
+	id, ifName, _ := strings.Cut(strings.TrimSpace(text), holderBreak)
+	return reservation{addr, attachment{id, ifName}}, nil
+}
+
+// all are the reservations in the directory.
+func (d *directory) all() ([]reservation, error) {
+	l, err := d.list()
 	if err != nil {
 		return nil, err
 	}
 	var all []reservation
-	for _, a := range addrs {
-		text, err := os.ReadFile(filepath.Join(dir, a.String()))
-		if errors.Is(err, fs.ErrNotExist) { // released at this moment
-			continue
-		}
+	for addr := range l.taken {
+		r, err := d.load(addr)
 		if err != nil {
-			return nil, fmt.Errorf("read reservation: %w", err)
+			return nil, err
 		}
-		id, ifName, _ := strings.Cut(strings.TrimSpace(string(text)), disk.LineBreak)
-		all = append(all, reservation{a, attachment{id, ifName}})
+		all = append(all, r)
 	}
 	return all, nil
 }
 
-func reservedAddrs(dir string) ([]netip.Addr, error) {
-	entries, err := os.ReadDir(dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("list reservations: %w", err)
-	}
-	var addrs []netip.Addr
-	for _, e := range entries {
-		// The other files here are the lock and the last reserved address.
-		if a, err := netip.ParseAddr(e.Name()); err == nil && e.Type().IsRegular() {
-			addrs = append(addrs, a)
+// of are the reservations of an attachment. Only files that the index does not
+// tell, which are those of host-local, are read to find them.
+func (d *directory) of(a attachment, l listing) ([]reservation, error) {
+	addrs := l.index[a.hostName()]
+	for addr := range l.taken {
+		if !l.known[addr] {
+			addrs = append(addrs, addr)
 		}
 	}
-	return addrs, nil
+	var held []reservation
+	for _, addr := range addrs {
+		if !l.taken[addr] {
+			continue
+		}
+		r, err := d.load(addr)
+		if err != nil {
+			return nil, err
+		}
+		if r.heldBy(a) {
+			held = append(held, r)
+		}
+	}
+	return held, nil
 }
 
-// usage is how much of a subnet is reserved.
-type usage struct {
-	subnet     netip.Prefix
-	dir        string
-	used, size uint64
-}
-
-// usageOf counts the reservations in dir that lie in the subnet, which is given
-// by the bridge's address in it.
-func usageOf(dir string, bridge netip.Prefix) (usage, error) {
-	u := usage{subnet: bridge.Masked(), dir: dir, size: podAddrs(bridge)}
-	addrs, err := reservedAddrs(dir)
+// take reserves an address, and reports false when it is taken. The reservation
+// appears in one step and with its text: a crash leaves the whole or, at worst, a
+// second name that leads to nothing. Until the directory is closed the file is
+// locked, which tells others that the holder is being attached right now.
+func (d *directory) take(a attachment, addr netip.Addr) (bool, error) {
+	index := a.indexName(addr)
+	if err := d.remove(index); err != nil {
+		return false, err
+	}
+	fd, err := d.openFile(index, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL)
 	if err != nil {
-		return u, err
+		return false, fmt.Errorf("reserve %s: %w", addr, err)
 	}
-	for _, a := range addrs {
-		if bridge.Contains(a) && a != bridge.Addr() {
-			u.used++
-		}
+	d.open = append(d.open, fd)
+	if _, err = unix.Write(fd, []byte(a.text())); err == nil {
+		err = flock(fd, unix.LOCK_EX)
 	}
-	return u, nil
+	step("index")
+	if err == nil {
+		err = unix.Linkat(d.fd(), index, d.fd(), addr.String(), 0)
+	}
+	if err == nil {
+		return true, nil
+	}
+	undo := d.remove(index)
+	if errors.Is(err, unix.EEXIST) {
+		return false, undo
+	}
+	return false, errors.Join(fmt.Errorf("reserve %s in %s: %w", addr, d.path, err), undo)
 }
 
-// podAddrs is the number of addresses of a subnet that pods can have: all but the
-// first, the bridge's, and the broadcast address that IPv4 alone knows.
-func podAddrs(s netip.Prefix) uint64 {
-	host := s.Addr().BitLen() - s.Bits()
-	without := uint64(2)
-	if s.Addr().Is4() {
-		without = 3
+// release removes the reservation and its second name.
+func (d *directory) release(r reservation) error {
+	if err := d.remove(r.addr.String()); err != nil {
+		return fmt.Errorf("release address: %w", err)
 	}
-	if host >= 64 {
-		return math.MaxUint64
+	step("release")
+	if err := d.remove(r.holder.indexName(r.addr)); err != nil {
+		return fmt.Errorf("release address: %w", err)
 	}
-	return max(1<<host, without) - without
+	return nil
 }
 
-func (u usage) full() bool { return u.used >= u.size }
-
-func (u usage) err(network string) error {
-	return fmt.Errorf("no free address in %s: %d of %d are reserved by the pods of network %s on this node (%s); "+
-		"move pods to other nodes, or give the nodes larger subnets (SubnetLen)", u.subnet, u.used, u.size, network, u.dir)
+// inTheMaking reports whether a process that lives has just made the reservation.
+func (d *directory) inTheMaking(addr netip.Addr) bool {
+	fd, err := d.openFile(addr.String(), unix.O_RDONLY)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	return flock(fd, unix.LOCK_SH|unix.LOCK_NB) != nil
 }

@@ -22,9 +22,17 @@ type route struct {
 	Priority int
 	Table    int
 	Scope    int
+	// Implied says that the configuration does not tell Via. Then the result does
+	// not tell it either, as that of the reference plugins.
+	Implied bool
 }
 
-func (r route) String() string { return fmt.Sprintf("%s via %s", r.Dst, r.Via) }
+func (r route) String() string {
+	if !r.Via.IsValid() {
+		return r.Dst.String()
+	}
+	return fmt.Sprintf("%s via %s", r.Dst, r.Via)
+}
 
 // parseRoutes reads the field routes of ipam.
 func parseRoutes(ipam *object) []route {
@@ -83,7 +91,7 @@ func podRoutes(c netconf, f subnet.File) ([]route, error) {
 				i, r.Dst, family, c.SubnetFile))
 		}
 		if !r.Via.IsValid() {
-			r.Via = f.Subnets[family].Addr()
+			r.Via, r.Implied = f.Subnets[family].Addr(), true
 		}
 		routes = append(routes, r)
 		configured[r.Dst] = configured[r.Dst] || r.Table == 0 || r.Table == unix.RT_TABLE_MAIN
@@ -92,12 +100,12 @@ func podRoutes(c netconf, f subnet.File) ([]route, error) {
 		if !s.IsValid() {
 			continue
 		}
-		dst := f.Networks[family].Masked()
+		r := route{Dst: f.Networks[family].Masked(), Via: s.Addr(), Implied: true}
 		if c.DefaultGateway {
-			dst = netip.PrefixFrom(zero(s.Addr()), 0)
+			r = route{Dst: netip.PrefixFrom(zero(s.Addr()), 0), Via: s.Addr()}
 		}
-		if !configured[dst] {
-			routes = append(routes, route{Dst: dst, Via: s.Addr()})
+		if !configured[r.Dst] {
+			routes = append(routes, r)
 		}
 	}
 	return routes, nil
@@ -127,7 +135,10 @@ func (r route) kernel(link int) *netlink.Route {
 
 // result is the route as the runtime wants it.
 func (r route) result() *types.Route {
-	t := &types.Route{Dst: *ipNet(r.Dst), GW: r.Via.AsSlice(), MTU: r.MTU, AdvMSS: r.AdvMSS, Priority: r.Priority}
+	t := &types.Route{Dst: *ipNet(r.Dst), MTU: r.MTU, AdvMSS: r.AdvMSS, Priority: r.Priority}
+	if !r.Implied {
+		t.GW = r.Via.AsSlice()
+	}
 	if r.Table != 0 {
 		t.Table = &r.Table
 	}

@@ -5,7 +5,8 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 )
 
-// status says whether an ADD could succeed now.
+// status says whether an ADD could succeed now. A range that is full of pods that
+// are gone counts as full: it takes an ADD to find that out.
 func status(args *skel.CmdArgs) error {
 	conf, err := parseNetconf(args.StdinData)
 	if err != nil {
@@ -15,16 +16,25 @@ func status(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	for _, s := range file.Subnets {
-		if !s.IsValid() {
-			continue
-		}
-		u, err := usageOf(conf.reservationDir(), s)
-		if err != nil {
-			return coded(types.ErrPluginNotAvailable, err)
-		}
-		if u.full() {
-			return coded(types.ErrPluginNotAvailable, u.err(conf.Name))
+	all, err := spans(conf, file)
+	if err != nil {
+		return err
+	}
+	if err := wantBridge(conf, file).possible(); err != nil {
+		return coded(types.ErrPluginNotAvailable, err)
+	}
+	store, err := openExistingIPAM(conf)
+	if store == nil {
+		return err
+	}
+	defer store.close()
+	l, err := store.list()
+	if err != nil {
+		return coded(types.ErrPluginNotAvailable, err)
+	}
+	for _, s := range all {
+		if u := s.usage(l.taken); s.Bridge.IsValid() && u.full() {
+			return coded(types.ErrPluginNotAvailable, u.err(conf.Name, store.path))
 		}
 	}
 	return nil

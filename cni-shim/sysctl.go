@@ -4,27 +4,46 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
+
+	"golang.org/x/sys/unix"
 )
 
-// setIPv6 sets a switch of IPv6 on an interface of the calling thread's network
-// namespace. A kernel without IPv6 has none, which is not an error.
-func setIPv6(dev, key, value string) error {
-	path := filepath.Join("/proc/sys/net/ipv6/conf", dev, key)
-	old, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && string(old) == value+"\n" {
-		return nil
+// setSysctl sets a switch of the kernel, named by its path below /proc/sys, in the
+// calling thread's network namespace. It is read first, because /proc/sys may be
+// read only where all is as it should be.
+func setSysctl(key, value string) error {
+	path := "/proc/sys/" + key
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err == nil {
+		old := make([]byte, 32)
+		var n int
+		n, err = unix.Read(fd, old)
+		_ = unix.Close(fd)
+		if err == nil && string(old[:n]) == value+"\n" {
+			return nil
+		}
+		if err == nil {
+			fd, err = unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+		}
+		if err == nil {
+			_, err = unix.Write(fd, []byte(value))
+			err = errors.Join(err, unix.Close(fd))
+		}
 	}
-	w, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
-		return fmt.Errorf("set net.ipv6.conf.%s.%s to %s: %w", dev, key, value, err)
-	}
-	_, err = w.WriteString(value)
-	if err = errors.Join(err, w.Close()); err != nil {
-		return fmt.Errorf("set net.ipv6.conf.%s.%s to %s: %w", dev, key, value, err)
+		return fmt.Errorf("set %s to %s: %w", path, value, err)
 	}
 	return nil
+}
+
+// setIPv6 sets a switch of IPv6 on an interface. A kernel without IPv6 has none,
+// which is not an error.
+func setIPv6(dev, key, value string) error {
+	err := setSysctl("net/ipv6/conf/"+dev+"/"+key, value)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // quietIPv6 prepares an interface before it goes up: no router may tell it where

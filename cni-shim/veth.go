@@ -40,6 +40,7 @@ func (v veth) create(h *netlink.Handle, pod int, br *netlink.Bridge) (netlink.Li
 	if err != nil {
 		return nil, fmt.Errorf("make veth %s with peer %s in the pod: %w", v.Host, v.Pod, err)
 	}
+	step("veth")
 	if err := v.attach(h, link, br); err != nil {
 		_, undo := deleteLink(h, v.Host)
 		return nil, then(err, undo)
@@ -51,13 +52,21 @@ func (v veth) attach(h *netlink.Handle, link netlink.Link, br *netlink.Bridge) e
 	if err := h.LinkSetMaster(link, br); err != nil {
 		return fmt.Errorf("attach %s to bridge %s: %w", v.Host, br.Name, err)
 	}
-	if v.Hairpin {
-		if err := h.LinkSetHairpin(link, true); err != nil {
-			return fmt.Errorf("set hairpin on %s: %w", v.Host, err)
-		}
-	}
 	if err := h.LinkSetAlias(link, v.Alias); err != nil {
 		return fmt.Errorf("set alias %q on %s: %w", v.Alias, v.Host, err)
+	}
+	return nil
+}
+
+// reflect switches hairpin mode on. Before that the pod's addresses are announced:
+// in hairpin mode the announcement would come back to the pod, whose kernel
+// complains that somebody else has its address.
+func (v veth) reflect(h *netlink.Handle, link netlink.Link) error {
+	if !v.Hairpin {
+		return nil
+	}
+	if err := h.LinkSetHairpin(link, true); err != nil {
+		return fmt.Errorf("set hairpin on %s: %w", v.Host, err)
 	}
 	return nil
 }
@@ -85,12 +94,17 @@ func awaitUp(h *netlink.Handle, name string) (netlink.Link, error) {
 
 // deleteLink removes a link, and with it its peer, and reports whether there was one.
 func deleteLink(h *netlink.Handle, name string) (bool, error) {
+	return deleteLinkBy(h, name, h.LinkDel)
+}
+
+// deleteLinkBy is deleteLink with a way to do it.
+func deleteLinkBy(h *netlink.Handle, name string, del func(netlink.Link) error) (bool, error) {
 	link, err := h.LinkByName(name)
 	if notFound := (netlink.LinkNotFoundError{}); errors.As(err, &notFound) {
 		return false, nil
 	}
 	if err == nil {
-		err = h.LinkDel(link)
+		err = del(link)
 	}
 	if errors.Is(err, unix.ENODEV) { // went at the same moment
 		return false, nil

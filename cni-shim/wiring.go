@@ -22,6 +22,7 @@ type wiring struct {
 	Hairpin   bool
 	Gateways  []netip.Addr // on the bridge
 	Reserved  []netip.Addr
+	Ports     []portRow
 	Directory string // of reservations
 }
 
@@ -38,17 +39,20 @@ func wantWiring(c netconf, a attachment, prev *current.Result) (wiring, error) {
 		return w, coded(types.ErrInvalidNetworkConfig, fmt.Errorf("prevResult has no interface %s in a sandbox", a.IfName))
 	}
 	w.PodMAC = prev.Interfaces[index].Mac
+	var own []address
 	for _, ip := range prev.IPs {
 		if ip.Interface != nil && *ip.Interface != index {
 			continue // another plugin's
 		}
 		addr := prefixOf(&ip.Address)
 		w.Addrs = append(w.Addrs, addr)
+		own = append(own, address{Prefix: addr})
 		w.Reserved = append(w.Reserved, addr.Addr())
 		if gw, ok := netip.AddrFromSlice(ip.Gateway); ok {
 			w.Gateways = append(w.Gateways, gw.Unmap())
 		}
 	}
+	w.Ports = portRows(c.Wish.Ports, own, "")
 	for _, r := range prev.Routes {
 		gw, _ := netip.AddrFromSlice(r.GW)
 		w.Routes = append(w.Routes, route{Dst: prefixOf(&r.Dst), Via: gw.Unmap()})
@@ -75,8 +79,10 @@ func (w wiring) differences(have wiring) []string {
 			tell("address %s is missing on %s in the pod", a, w.PodLink)
 		}
 	}
-	for _, r := range missing(w.Routes, have.Routes) {
-		tell("route %s is missing in the pod", r)
+	for _, r := range w.Routes {
+		if !slices.ContainsFunc(have.Routes, r.isLike) {
+			tell("route %s is missing in the pod", r)
+		}
 	}
 	switch {
 	case have.HostLink == "":
@@ -95,7 +101,16 @@ func (w wiring) differences(have wiring) []string {
 	for _, a := range missing(w.Reserved, have.Reserved) {
 		tell("address %s is not reserved for this container in %s", a, w.Directory)
 	}
+	for _, p := range missing(w.Ports, have.Ports) {
+		tell("%s is not led to the pod in nftables table %s", p, portTable)
+	}
 	return wrong
+}
+
+// isLike reports whether the other route leads to the same, by the same gateway if
+// that is told.
+func (r route) isLike(other route) bool {
+	return r.Dst == other.Dst && (!r.Via.IsValid() || r.Via == other.Via)
 }
 
 func missing[T comparable](want, have []T) []T {

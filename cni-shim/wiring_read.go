@@ -34,6 +34,11 @@ func haveWiring(c netconf, a attachment, h *netlink.Handle, p *pod) (wiring, err
 	if err := w.readHost(c, a, h); err != nil {
 		return w, err
 	}
+	if len(c.Wish.Ports) > 0 {
+		if w.Ports, err = havePorts(c, a); err != nil {
+			return w, err
+		}
+	}
 	store, err := openExistingIPAM(c)
 	if store == nil {
 		return w, err
@@ -99,4 +104,25 @@ func (p *pod) routes() ([]route, error) {
 		routes = append(routes, route{Dst: dst, Via: gw.Unmap()})
 	}
 	return routes, nil
+}
+
+// havePorts are the rows of the attachment's port mappings, without their comments.
+func havePorts(c netconf, a attachment) ([]portRow, error) {
+	f, err := openFirewall()
+	if err != nil {
+		return nil, err
+	}
+	defer f.close()
+	rows, err := f.list()
+	if err != nil {
+		return nil, err
+	}
+	var own []portRow
+	for _, r := range rows {
+		if network, hostName := parseOwner(r.Owner); network == c.Name && hostName == a.hostName() {
+			r.Owner = ""
+			own = append(own, r)
+		}
+	}
+	return own, nil
 }

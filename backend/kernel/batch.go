@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
@@ -60,6 +61,9 @@ func (b *batch) add(c backend.Change, m message) error {
 		do = replace
 	}
 	req, err := m(entry, do, b.index)
+	if do == remove && errors.As(err, &netlink.LinkNotFoundError{}) {
+		return nil // and the row is gone with its device
+	}
 	if err != nil {
 		return err
 	}

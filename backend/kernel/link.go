@@ -135,7 +135,8 @@ func (k *Kernel) addLink(want backend.Link) error {
 	return k.setLink(have, want)
 }
 
-// taken says which device keeps us from making ours.
+// taken says which device keeps us from making ours, or takes it away if it is
+// ours as well.
 func (k *Kernel) taken(want backend.Link, err error) error {
 	all, listErr := k.vxlans()
 	if listErr != nil {
@@ -143,6 +144,12 @@ func (k *Kernel) taken(want backend.Link, err error) error {
 	}
 	for _, v := range all {
 		if v.VxlanId == want.VNI && v.Port == want.Port {
+			if v.Alias == k.config.Owner { // ours, which somebody gave another name
+				if err := k.links.LinkDel(v); err != nil {
+					return err
+				}
+				return k.addLink(want)
+			}
 			return fmt.Errorf("device %s uses VNI %d and UDP port %d already; stop what owns it and remove it with `ip link delete %s`, "+
 				"or choose another VNI or port in the network configuration: %w", v.Name, v.VxlanId, v.Port, v.Name, err)
 		}

@@ -113,6 +113,8 @@ func parseNd(data []byte, index map[int]string) (e backend.Entry, permanent bool
 	dst := attrs.addr(netlink.NDA_DST)
 	permanent = row.State&netlink.NUD_PERMANENT != 0
 	switch {
+	case row.Family == unix.AF_BRIDGE && row.Flags&unix.NTF_SELF == 0:
+		return nil, false, nil // of the bridge that somebody put the device into
 	case row.Family == unix.AF_BRIDGE:
 		return backend.FDB{Dev: dev, MAC: mac, Dst: dst}, permanent, nil
 	case !dst.IsValid():

@@ -1,0 +1,201 @@
+package main
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/userdata"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"tulle/subnet"
+)
+
+// firewall writes the port mappings of this plugin. They are rows in maps of a
+// table of our own, one table per family:
+//
+//	table ip tulle_ports {
+//		map ports   { protocol . port -> pod . port }           any address of the node
+//		map hosts   { address . protocol . port -> pod . port } one address of it
+//		set hairpin { source . destination }                    what must be masqueraded
+//		chain guard       raw prerouting: 127.0.0.0/8 from outside is dropped
+//		chain prerouting  dstnat: look up in hosts, then in ports
+//		chain output      dstnat: the same, for the node's own programs
+//		chain postrouting srcnat: masquerade what is in hairpin
+//	}
+//
+// The comment of a row tells whose it is. A write is one transaction.
+type firewall struct {
+	*nftables.Conn
+	tracker // of the same kernel, for what the library does not have
+}
+
+// openFirewall returns the zero firewall, which has no rows, where the kernel has no
+// netfilter.
+func openFirewall() (firewall, error) {
+	c, err := nftables.New(nftables.AsLasting())
+	if errors.Is(err, unix.EPROTONOSUPPORT) {
+		return firewall{}, nil
+	}
+	if err != nil {
+		return firewall{}, fmt.Errorf("open nftables: %w", err)
+	}
+	f := firewall{Conn: c}
+	if f.tracker, err = openTracker(); err != nil {
+		f.close()
+		return firewall{}, err
+	}
+	return f, nil
+}
+
+func (f firewall) close() {
+	f.tracker.close()
+	if f.Conn != nil {
+		// Nothing is written that a late error could concern.
+		_ = f.CloseLasting()
+	}
+}
+
+// list returns all rows of both families; none where there is no table, or no
+// nftables at all.
+func (f firewall) list() ([]portRow, error) {
+	if f.Conn == nil {
+		return nil, nil
+	}
+	// The rules' generation tells whether somebody wrote while we read. What came
+	// is then not to be trusted: a row may be missing in it.
+	const tries = 50
+	for i := 1; ; i++ {
+		before, err := f.generation()
+		if absent(err) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read the generation of nftables: %w", err)
+		}
+		rows, err := f.read()
+		if err != nil {
+			return nil, err
+		}
+		after, err := f.generation()
+		if err != nil {
+			return nil, fmt.Errorf("read the generation of nftables: %w", err)
+		}
+		if before == after || i == tries {
+			return rows, nil
+		}
+	}
+}
+
+// generation is a number that changes with each write to nftables.
+func (f firewall) generation() (uint32, error) {
+	req := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_GETGEN, 0)
+	req.AddData(&nl.Nfgenmsg{NfgenFamily: unix.AF_UNSPEC})
+	req.Sockets = f.sockets
+	msgs, err := req.Execute(unix.NETLINK_NETFILTER, unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_NEWGEN)
+	if err != nil || len(msgs) == 0 {
+		return 0, err
+	}
+	attrs, err := nl.ParseRouteAttr(msgs[0][nl.SizeofNfgenmsg:])
+	if err != nil {
+		return 0, err
+	}
+	for _, a := range attrs {
+		if a.Attr.Type == unix.NFTA_GEN_ID && len(a.Value) == 4 {
+			return binary.BigEndian.Uint32(a.Value), nil
+		}
+	}
+	return 0, errors.New("the kernel does not tell it")
+}
+
+func (f firewall) read() ([]portRow, error) {
+	var rows []portRow
+	for _, family := range subnet.Families {
+		for name, set := range setsOf(family) {
+			elems, err := f.GetSetElements(set)
+			if absent(err) {
+				break // the table goes as a whole
+			}
+			if err != nil {
+				return nil, fmt.Errorf("list %s of table %s: %w", name, portTable, err)
+			}
+			for _, e := range elems {
+				rows = append(rows, portRow{family, name, string(e.Key), string(e.Val), e.Comment})
+			}
+		}
+	}
+	return rows, nil
+}
+
+// absent reports whether an error says that there is no such table, or that the
+// kernel has no nftables. The library hides the class of what a dump answers.
+func absent(err error) bool {
+	return err != nil && (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) ||
+		strings.Contains(err.Error(), unix.ENOENT.Error()) || strings.Contains(err.Error(), unix.EINVAL.Error()))
+}
+
+// put adds the rows and removes others, all or nothing, and first makes the tables
+// of the families what they should be, where they are not.
+func (f firewall) put(rows, remove []portRow) error {
+	for _, family := range subnet.Families {
+		needed := slices.ContainsFunc(rows, func(r portRow) bool { return r.Family == family })
+		if !needed || f.intact(family) {
+			continue
+		}
+		if err := f.addTable(family); err != nil {
+			return err
+		}
+	}
+	for _, change := range []struct {
+		rows []portRow
+		do   func(*nftables.Set, []nftables.SetElement) error
+	}{{remove, f.SetDeleteElements}, {rows, f.SetAddElements}} {
+		for _, r := range change.rows {
+			e := nftables.SetElement{Key: []byte(r.Key), Val: []byte(r.Val), Comment: r.Owner}
+			if err := change.do(setsOf(r.Family)[r.Set], []nftables.SetElement{e}); err != nil {
+				return fmt.Errorf("write table %s: %w", portTable, err)
+			}
+		}
+	}
+	return f.Flush()
+}
+
+// intact reports whether the table has all its chains with our rules and no others.
+func (f firewall) intact(family subnet.Family) bool {
+	for _, c := range chainsOf(family) {
+		rules, err := f.GetRules(tableOf(family), &nftables.Chain{Name: c.name})
+		if err != nil || len(rules) != len(c.rules) {
+			return false
+		}
+		for _, r := range rules {
+			if comment, _ := userdata.GetString(r.UserData, userdata.TypeComment); comment != ruleVersion {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// addTable makes the table with its maps and chains, and writes the rules anew.
+func (f firewall) addTable(family subnet.Family) error {
+	table := f.AddTable(tableOf(family))
+	for _, set := range setsOf(family) {
+		if err := f.AddSet(set, nil); err != nil {
+			return fmt.Errorf("make %s of table %s: %w", set.Name, portTable, err)
+		}
+	}
+	accept := nftables.ChainPolicyAccept
+	for _, c := range chainsOf(family) {
+		made := f.AddChain(&nftables.Chain{Name: c.name, Table: table, Type: c.kind, Hooknum: c.hook, Priority: c.prio, Policy: &accept})
+		f.FlushChain(made)
+		for _, rule := range c.rules {
+			f.AddRule(&nftables.Rule{Table: table, Chain: made, Exprs: rule,
+				UserData: userdata.AppendString(nil, userdata.TypeComment, ruleVersion)})
+		}
+	}
+	return nil
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"tulle/subnet"
+)
+
+// owner is the comment of a row: network, host's end of the veth, and the pod's
+// name for a person.
+func owner(network string, a attachment, label string) string {
+	const most = 127 // what nft(8) shows
+	text := network + " " + a.hostName() + " " + label
+	return strings.ToValidUTF8(text[:min(len(text), most)], "")
+}
+
+// parseOwner is the other way round; both are empty when owner did not make the
+// comment.
+func parseOwner(comment string) (network, hostName string) {
+	network, rest, _ := strings.Cut(comment, " ")
+	hostName, _, _ = strings.Cut(rest, " ")
+	if !isHostName(hostName) {
+		return "", ""
+	}
+	return network, hostName
+}
+
+// portRow is one row of a map or set, comparable.
+type portRow struct {
+	Family   subnet.Family
+	Set      string
+	Key, Val string // bytes
+	Owner    string
+}
+
+// portRows are the rows that lead the mappings to the pod.
+func portRows(ports []portMapping, addrs []address, owner string) []portRow {
+	var rows []portRow
+	for _, a := range addrs {
+		pod := a.Prefix.Addr()
+		family := subnet.FamilyOf(pod)
+		var covered []portRow
+		for _, p := range ports {
+			if !p.covers(family) {
+				continue
+			}
+			row := portRow{Family: family, Set: "ports", Key: word(p.Protocol) + port16(p.HostPort), Val: bytesOf(pod) + port16(p.Port), Owner: owner}
+			if p.HostIP.IsValid() && !p.HostIP.IsUnspecified() {
+				row.Set, row.Key = "hosts", bytesOf(p.HostIP)+row.Key
+			}
+			covered = append(covered, row)
+		}
+		if len(covered) == 0 {
+			continue
+		}
+		rows = append(rows, covered...)
+		from := []netip.Addr{pod} // the pod itself, through the node's address
+		if family == subnet.IPv4 {
+			from = append(from, netip.AddrFrom4([4]byte{127, 0, 0, 1}))
+		}
+		for _, src := range from {
+			rows = append(rows, portRow{Family: family, Set: "hairpin", Key: bytesOf(src) + bytesOf(pod), Owner: owner})
+		}
+	}
+	return rows
+}
+
+func bytesOf(a netip.Addr) string { return string(a.AsSlice()) }
+
+// word and port16 fill four bytes, as each part of a concatenation does.
+func word(b uint8) string { return string([]byte{b, 0, 0, 0}) }
+
+func port16(p uint16) string {
+	return string(binary.BigEndian.AppendUint16(nil, p)) + "\x00\x00"
+}
+
+// String names the row for a person.
+func (r portRow) String() string {
+	if r.Set == "hairpin" {
+		return "masquerading for hairpin traffic"
+	}
+	key := r.Key
+	at := "every address of the node"
+	if r.Set == "hosts" {
+		a, _ := netip.AddrFromSlice([]byte(key[:len(key)-8]))
+		at, key = a.String(), key[len(key)-8:]
+	}
+	name := ""
+	for text, number := range protocols {
+		if number == key[0] {
+			name = text
+		}
+	}
+	return fmt.Sprintf("host port %d/%s on %s", binary.BigEndian.Uint16([]byte(key[4:6])), name, at)
+}
