@@ -67,6 +67,12 @@ func (s *leases) put(ctx context.Context, first, end int) error {
 	return nil
 }
 
+// remove deletes the lease of one node.
+func (s *leases) remove(ctx context.Context, i int) error {
+	_, err := s.client.Delete(ctx, prefix+synthetic(i).Key())
+	return err
+}
+
 // synthetic is the lease of the i-th node that does not exist.
 func synthetic(i int) subnet.Lease {
 	l := subnet.Lease{Node: fmt.Sprintf("synthetic-%d", i), Type: subnet.VXLAN}

@@ -21,8 +21,13 @@ func main() {
 	peers := flag.String("peers", "10,1000,5000,10000", "how many peers, one after another")
 	starts := flag.String("starts", "2,50,100", "how many nodes to start at once, one after another")
 	idle := flag.Duration("idle", 20*time.Second, "how long to watch an idle daemon")
+	churn := flag.Duration("churn", 0, "how long to let peers come and go, after the rest")
 	flag.Parse()
-	if err := run(ctx, *bin, numbers(*peers), numbers(*starts), *idle); err != nil {
+	err := run(ctx, *bin, numbers(*peers), numbers(*starts), *idle)
+	if err == nil && *churn > 0 {
+		err = measureChurn(ctx, *bin, *churn)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "scale: "+err.Error())
 		os.Exit(1)
 	}

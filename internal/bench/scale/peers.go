@@ -1,10 +1,8 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"fmt"
-	"net/http"
 	"os"
 	"strconv"
 	"strings"
@@ -152,20 +150,14 @@ func enlarge(ctx context.Context, l *lab.Lab) (*lab.Host, error) {
 
 // passes tells what tulled has counted of its passes over the kernel.
 func passes(ctx context.Context, node *lab.Host) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:8471/metrics", nil)
+	values, err := held(ctx, node)
 	if err != nil {
 		return "", err
 	}
-	resp, err := node.Client().Do(req)
-	if err != nil {
-		return "", err
-	}
-	defer resp.Body.Close()
 	var counts []string
-	for scan := bufio.NewScanner(resp.Body); scan.Scan(); {
-		if rest, ok := strings.CutPrefix(scan.Text(), "tulle_passes_total{result=\"clean\",why="); ok {
-			why, count, _ := strings.Cut(rest, "} ")
-			counts = append(counts, count+" "+strings.Trim(why, "\""))
+	for _, why := range []string{"kernel changed", "retry after error", "periodic look", "wanted state changed"} {
+		if n, ok := values["tulle_passes_total{result=\"clean\",why=\""+why+"\"}"]; ok {
+			counts = append(counts, fmt.Sprintf("%.0f %s", n, why))
 		}
 	}
 	return strings.Join(counts, ", "), nil
