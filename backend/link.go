@@ -13,6 +13,9 @@ type Link struct {
 	Up    bool
 	MAC   MAC
 	MTU   int
+	// Master is the bridge or the like that somebody put the device into; empty
+	// in what is wanted.
+	Master string
 
 	// What follows can't be changed while the device exists.
 	VNI      int
@@ -41,6 +44,9 @@ func (l Link) String() string {
 	} else {
 		b.WriteString(" down")
 	}
+	if l.Master != "" {
+		fmt.Fprintf(&b, " master %s", l.Master)
+	}
 	fmt.Fprintf(&b, " address %s mtu %d type vxlan id %d local %s dev %s dstport %d", l.MAC, l.MTU, l.VNI, l.Local, l.Underlay, l.Port)
 	if l.Learning {
 		b.WriteString(" learning")
@@ -57,6 +63,6 @@ func (l Link) String() string {
 // Changeable reports whether the device can become want without being made
 // again.
 func (l Link) Changeable(want Link) bool {
-	l.Owner, l.Up, l.MAC, l.MTU = want.Owner, want.Up, want.MAC, want.MTU
+	l.Owner, l.Up, l.MAC, l.MTU, l.Master = want.Owner, want.Up, want.MAC, want.MTU, want.Master
 	return l == want
 }

@@ -38,6 +38,7 @@ type Kernel struct {
 	tables   *tables
 	guards   *guards
 	nexthops bool
+	replaced replaced
 	watched  atomic.Pointer[devices] // as of the last Dump; nil before
 }
 
@@ -185,7 +186,7 @@ func (k *Kernel) apply(ctx context.Context, changes []backend.Change) (tried int
 		case backend.KindNexthop:
 			err = b.add(c, nexthopMessage)
 		case backend.KindRoute:
-			err = b.add(c, routeMessage)
+			err = b.add(c, k.routeMessage)
 		}
 		if err != nil {
 			errs = append(errs, &backend.ChangeError{Change: c, Err: err})

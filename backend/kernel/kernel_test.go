@@ -187,6 +187,7 @@ func TestDumpAfterApplyIsWhatIsWanted(t *testing.T) {
 func TestPassHeals(t *testing.T) {
 	t.Parallel()
 	h := fresh(t)
+	run(t, "ip link add br0 type bridge")
 	k := open(t)
 	want := whole()
 	apply(t, k, want)
@@ -208,6 +209,7 @@ func TestPassHeals(t *testing.T) {
 		{"device with another MTU", "ip link set tulle.1 mtu 1400"},
 		{"device without alias", "ip link set tulle.1 alias stolen"},
 		{"device deleted", "ip link del tulle.1"},
+		{"device put into a bridge", "ip link set tulle.1 master br0"},
 		{"device learns", "ip link set tulle.1 type vxlan learning"},
 		{"forwarding off", "sysctl -q net.ipv4.ip_forward=0"},
 	} {

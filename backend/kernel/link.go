@@ -77,6 +77,9 @@ func entry(v *netlink.Vxlan, name func(int) string) backend.Link {
 	if v.VtepDevIndex != 0 {
 		l.Underlay = name(v.VtepDevIndex)
 	}
+	if v.MasterIndex != 0 {
+		l.Master = name(v.MasterIndex)
+	}
 	if v.FlowBased || v.Group != nil {
 		l.Foreign = "vxlan external or with a group"
 	}
@@ -174,6 +177,7 @@ func (k *Kernel) setLink(have, want backend.Link) error {
 	}
 	set("alias", have.Owner != want.Owner, func() error { return k.links.LinkSetAlias(link, want.Owner) })
 	set("address", have.MAC != want.MAC, func() error { return k.links.LinkSetHardwareAddr(link, want.MAC[:]) })
+	set("no master", have.Master != want.Master, func() error { return k.links.LinkSetNoMaster(link) })
 	set("mtu", have.MTU != want.MTU, func() error { return k.links.LinkSetMTU(link, want.MTU) })
 	set("up", have.Up != want.Up, func() error { return k.links.LinkSetUp(link) })
 	return errors.Join(errs...)

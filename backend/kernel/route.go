@@ -3,6 +3,7 @@ package kernel
 import (
 	"fmt"
 	"net/netip"
+	"sync"
 	"syscall"
 
 	"github.com/vishvananda/netlink/nl"
@@ -14,8 +15,47 @@ import (
 // rtaNexthopID is RTA_NH_ID of linux/rtnetlink.h, which x/sys/unix has no name for.
 const rtaNexthopID = 30
 
-func routeMessage(e backend.Entry, do action, index func(string) (int, error)) (*nl.NetlinkRequest, error) {
+// replaced is the destinations to which somebody put a route in the place of
+// another. If that was ours, it was altered by hand and is put back, where a
+// stranger's route that was there first is left alone. It is for use by several
+// goroutines.
+type replaced struct {
+	mu   sync.Mutex
+	dsts map[netip.Prefix]bool
+}
+
+// note notes a route that replaced another.
+func (r *replaced) note(data []byte) {
+	attrs, err := parseAttributes(data[unix.SizeofRtMsg:])
+	dst := attrs.addr(unix.RTA_DST)
+	if err != nil || !dst.IsValid() {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.dsts == nil || len(r.dsts) == mostReplaced {
+		r.dsts = map[netip.Prefix]bool{}
+	}
+	r.dsts[netip.PrefixFrom(dst, int(nl.DeserializeRtMsg(data).Dst_len))] = true
+}
+
+// mostReplaced bounds what is kept of routes that were none of ours.
+const mostReplaced = 1 << 16
+
+// take reports whether a route to dst replaced another, once.
+func (r *replaced) take(dst netip.Prefix) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	was := r.dsts[dst]
+	delete(r.dsts, dst)
+	return was
+}
+
+func (k *Kernel) routeMessage(e backend.Entry, do action, index func(string) (int, error)) (*nl.NetlinkRequest, error) {
 	r := e.(backend.Route)
+	if do == create && k.replaced.take(r.Dst) {
+		do = replace
+	}
 	header := nl.NewRtMsg()
 	header.Family = family(r.Dst.Addr())
 	header.Dst_len = uint8(r.Dst.Bits())

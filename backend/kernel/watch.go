@@ -97,6 +97,14 @@ type devices struct {
 	byIndex map[int]string // ours and the underlay's
 }
 
+// name is a device's, or one that no row wants.
+func (d *devices) name(index int) string {
+	if name := d.byIndex[index]; name != "" {
+		return name
+	}
+	return fmt.Sprintf("if%d", index)
+}
+
 // watch notes which devices matter from now on.
 func (k *Kernel) watch(want backend.State, ours map[int]string) {
 	d := &devices{names: map[string]bool{}, ours: ours, byIndex: maps.Clone(ours)}
@@ -126,7 +134,7 @@ func (k *Kernel) tell(l Listener, m syscall.NetlinkMessage) {
 	case unix.RTM_NEWNETCONF:
 		// struct netconfmsg is a byte, padded; then come NETCONFA_IFINDEX and others.
 		const size, index, all = 4, 1, 0xffffffff
-		if attrs, err := parseAttributes(m.Data[min(size, len(m.Data)):]); err != nil || attrs.uint32(index) == all {
+		if attrs, err := parseAttributes(m.Data[min(size, len(m.Data)):]); err != nil || attrs.uint32(index) == all || d.ours[int(attrs.uint32(index))] != "" {
 			l.Wake(backend.Settings)
 		}
 		return
@@ -136,8 +144,12 @@ func (k *Kernel) tell(l Listener, m syscall.NetlinkMessage) {
 		}
 		row := nl.DeserializeRtMsg(m.Data)
 		// Whoever replaces our route is told as the one who put the new one.
-		if row.Table != unix.RT_TABLE_MAIN || row.Protocol != Protocol && m.Header.Flags&unix.NLM_F_REPLACE == 0 {
+		replaces := m.Header.Flags&unix.NLM_F_REPLACE != 0
+		if row.Table != unix.RT_TABLE_MAIN || row.Protocol != Protocol && !replaces {
 			return
+		}
+		if row.Protocol != Protocol {
+			k.replaced.note(m.Data)
 		}
 	case unix.RTM_NEWNEXTHOP, unix.RTM_DELNEXTHOP:
 		if len(m.Data) >= sizeofNhmsg && m.Data[2] != Protocol {
@@ -169,7 +181,7 @@ func (k *Kernel) tell(l Listener, m syscall.NetlinkMessage) {
 		if d.ours[ifindex(m.Data)] != "" {
 			link, err := netlink.LinkDeserialize((*unix.NlMsghdr)(&m.Header), m.Data)
 			if v, ok := link.(*netlink.Vxlan); ok && err == nil {
-				l.Heard(entry(v, func(i int) string { return d.byIndex[i] }), m.Header.Type == unix.RTM_DELLINK)
+				l.Heard(entry(v, d.name), m.Header.Type == unix.RTM_DELLINK)
 				return
 			}
 		}

@@ -192,3 +192,23 @@ func TestWatchSysctls(t *testing.T) {
 		t.Error("forwarding switched off did not wake")
 	}
 }
+
+// A stranger's route that was there first is left alone, but one that somebody
+// put in the place of ours was put there by hand, and ours comes back.
+func TestOurRouteReplaced(t *testing.T) {
+	t.Parallel()
+	h := fresh(t)
+	k := open(t)
+	want := whole()
+	apply(t, k, want)
+	dump(t, k, want)
+	wakes := watching(t, h, want, k.Watch)
+	run(t, "ip route replace 10.244.2.0/24 via 192.0.2.1")
+	run(t, "ip -6 route replace blackhole fd42:0:0:2::/64")
+	settle()
+	if wakes.Load() == 0 {
+		t.Error("nobody was told")
+	}
+	apply(t, k, want)
+	same(t, k, want)
+}

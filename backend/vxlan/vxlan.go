@@ -66,8 +66,9 @@ func (v VXLAN) Node(in backend.Input) backend.State {
 		VNI: b.VNI, Port: b.Port, Local: in.Underlay.Addr(), Underlay: in.Underlay.Dev,
 		Learning: b.Learning, GBP: b.GBP,
 	})
-	for _, own := range in.Self.Subnets {
+	for f, own := range in.Self.Subnets {
 		if own.IsValid() {
+			s.Add(backend.Sysctl{Name: [2]string{"net/ipv4/conf/", "net/ipv6/conf/"}[f] + dev + "/forwarding", Value: "1", Optional: true})
 			gw := subnet.Gateway(own)
 			s.Add(backend.Addr{Dev: dev, Prefix: netip.PrefixFrom(gw, gw.BitLen())})
 		}
