@@ -3,12 +3,10 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -19,9 +17,9 @@ import (
 	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
-)
 
-var update = flag.Bool("update", false, "rewrite the golden files")
+	"tulle/internal/golden"
+)
 
 func TestAddAnswersInTheVersionAsked(t *testing.T) {
 	t.Parallel()
@@ -47,19 +45,7 @@ func TestAddAnswersInTheVersionAsked(t *testing.T) {
 				t.Fatal(err)
 			}
 			got := strings.NewReplacer(p.path, "POD", host.Attrs().HardwareAddr.String(), "MAC").Replace(string(text)) + "\n"
-			golden := filepath.Join("testdata", "result-"+version+".json")
-			if *update {
-				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got != string(want) {
-				t.Errorf("result = %s\nwant %s", got, want)
-			}
+			golden.Check(t, "result-"+version+".json", got)
 		})
 	}
 }

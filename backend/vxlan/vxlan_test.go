@@ -1,41 +1,16 @@
 package vxlan_test
 
 import (
-	"flag"
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"tulle/backend"
 	"tulle/backend/vxlan"
+	"tulle/internal/golden"
 	"tulle/subnet"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
-
-// golden compares a text with a file of testdata.
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name+".txt")
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("got\n%s\nwant, as in %s,\n%s", got, path, want)
-	}
-}
 
 func network(t *testing.T, text string) subnet.Network {
 	t.Helper()
@@ -99,7 +74,7 @@ func TestRows(t *testing.T) {
 			if len(faults) > 0 {
 				t.Errorf("left out: %v", faults)
 			}
-			golden(t, strings.ReplaceAll(test.name, " ", "-"), state.String())
+			golden.Check(t, strings.ReplaceAll(test.name, " ", "-")+".txt", state.String())
 		})
 	}
 }

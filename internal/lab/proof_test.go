@@ -2,32 +2,12 @@ package lab
 
 import (
 	"errors"
-	"flag"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
+
+	"tulle/internal/golden"
 )
-
-var update = flag.Bool("update", false, "rewrite the files in testdata")
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s:\n%s\nwant:\n%s", path, got, want)
-	}
-}
 
 // matrixOf is a matrix in which a packet from pod i to pod j takes i+j+1 tenths
 // of a millisecond.
@@ -51,7 +31,7 @@ func TestProofText(t *testing.T) {
 		{Name: "every pod to every pod", Seen: "18 of 18 answered"},
 		{Name: "pod to another host", Seen: "pod1-1 to node2, seen as 192.0.2.11"},
 	}}
-	golden(t, "held.txt", held.String())
+	golden.Check(t, "held.txt", held.String())
 
 	failed := Proof{Matrix: matrixOf("pod1-1", "pod1-2", "pod2-1")}
 	failed.Matrix.Cells[0][2] = Cell{Sent: 3, Lost: 3, Err: errLost}
@@ -62,9 +42,9 @@ func TestProofText(t *testing.T) {
 		{Name: "pod to another host", Err: errors.New("expected this, saw that")},
 		{Name: "host to a pod on another host", Seen: "node1 to pod2-1"},
 	}
-	golden(t, "failed.txt", failed.String())
+	golden.Check(t, "failed.txt", failed.String())
 
-	golden(t, "wide.txt", matrixOf("a-1", "a-2", "b-1", "b-2", "c-1", "c-2", "d-1", "d-2", "e-1").String())
+	golden.Check(t, "wide.txt", matrixOf("a-1", "a-2", "b-1", "b-2", "c-1", "c-2", "d-1", "d-2", "e-1").String())
 }
 
 func TestVerdictOfAMatrixWithoutLoss(t *testing.T) {
@@ -76,7 +56,7 @@ func TestVerdictOfAMatrixWithoutLoss(t *testing.T) {
 
 func TestKubeProxyRules(t *testing.T) {
 	t.Parallel()
-	golden(t, "kube-proxy.rules", kubeProxyRules(netip.MustParsePrefix("10.244.0.0/16"), []service{
+	golden.Check(t, "kube-proxy.rules", kubeProxyRules(netip.MustParsePrefix("10.244.0.0/16"), []service{
 		{name: "default/web:http", addr: netip.MustParseAddrPort("10.96.0.10:80"), endpoint: netip.MustParseAddrPort("10.244.1.2:8080")},
 		{name: "default/shop:http", addr: netip.MustParseAddrPort("10.96.0.11:80"), nodePort: 30080, endpoint: netip.MustParseAddrPort("10.244.2.2:8080")},
 	}))

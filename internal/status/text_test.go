@@ -2,17 +2,14 @@ package status
 
 import (
 	"encoding/json"
-	"flag"
-	"os"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
-)
 
-var update = flag.Bool("update", false, "write the golden files anew")
+	"tulle/internal/golden"
+)
 
 // waiting is a node that has just started.
 func waiting(now time.Time) Node {
@@ -69,26 +66,9 @@ func TestText(t *testing.T) {
 				if err := n.WriteRows(&b); err != nil {
 					t.Fatal(err)
 				}
-				golden(t, name, b.String())
+				golden.Check(t, name+".txt", b.String())
 			})
 		})
-	}
-}
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name+".txt")
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s is\n%s\nwant\n%s", name, got, want)
 	}
 }
 
