@@ -191,13 +191,14 @@ func (d *daemon) forget() {
 
 // advance makes leases the wanted state. The caller holds d.mu.
 func (d *daemon) advance(leases subnet.Leases) {
-	logPeers(d.log, leases, d.leases, d.site.self.Key())
+	before := d.leases
 	d.leases = leases
 	d.rec.Update(func(want backend.State) []backend.Change {
 		changes := d.plan.Follow(want, leases)
 		d.metrics.wanted(changes)
 		return changes
 	})
+	logPeers(d.log, leases, before, d.site.self.Key(), d.plan.Faults())
 	d.badPeers.set(d.plan.Faults())
 	d.metrics.snapshot(d.snapshot, len(d.plan.Faults()))
 }

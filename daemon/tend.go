@@ -72,6 +72,7 @@ func (d *daemon) survey() {
 	if found.same(d.site) {
 		return
 	}
+	moved := found.underlay.Addrs != d.site.underlay.Addrs
 	if !found.underlay.Equal(d.site.underlay) {
 		d.log.Info("underlay changed", zap.String("dev", found.underlay.Dev), zap.Stringer("address", found.underlay.Addr()),
 			zap.Int("mtu", found.underlay.MTU), zap.String("because", found.why))
@@ -81,6 +82,9 @@ func (d *daemon) survey() {
 	}
 	d.settle(found)
 	if d.store != nil {
+		if moved {
+			d.store.Reconnect()
+		}
 		d.store.Renew()
 	}
 }

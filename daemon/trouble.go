@@ -81,11 +81,13 @@ func logChanges(log *zap.Logger, p backend.Pass) {
 }
 
 // logPeers logs what peers came, went and changed, one by one where they are few.
-func logPeers(log *zap.Logger, now, before subnet.Leases, self string) {
+// Those left out are told of elsewhere.
+func logPeers(log *zap.Logger, now, before subnet.Leases, self string, leftOut map[string]error) {
 	gone, come := map[string]subnet.Record{}, map[string]subnet.Record{}
 	now.Difference(before, func(r subnet.Record) { gone[r.Key()] = r }, func(r subnet.Record) { come[r.Key()] = r })
-	delete(gone, self)
-	delete(come, self)
+	other := func(key string, _ subnet.Record) bool { return key == self || leftOut[key] != nil }
+	maps.DeleteFunc(gone, other)
+	maps.DeleteFunc(come, other)
 	const most = 12
 	if len(gone)+len(come) > 2*most {
 		log.Info("peers changed", zap.Int("peers", now.Len()-1), zap.Int("before", max(0, before.Len()-1)))

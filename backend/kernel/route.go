@@ -15,28 +15,32 @@ import (
 // rtaNexthopID is RTA_NH_ID of linux/rtnetlink.h, which x/sys/unix has no name for.
 const rtaNexthopID = 30
 
-// replaced is the destinations to which somebody put a route in the place of
-// another. If that was ours, it was altered by hand and is put back, where a
-// stranger's route that was there first is left alone. It is for use by several
-// goroutines.
+// replaced is the destinations to which somebody put a route by hand in the
+// place of another. If that was ours, it is put back, where a stranger's route
+// that was there first, or that another daemon put, is left alone. It is for use
+// by several goroutines.
 type replaced struct {
 	mu   sync.Mutex
 	dsts map[netip.Prefix]bool
 }
 
-// note notes a route that replaced another.
-func (r *replaced) note(data []byte) {
-	attrs, err := parseAttributes(data[unix.SizeofRtMsg:])
-	dst := attrs.addr(unix.RTA_DST)
-	if err != nil || !dst.IsValid() {
-		return
-	}
+func (r *replaced) note(dst netip.Prefix) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.dsts == nil || len(r.dsts) == mostReplaced {
 		r.dsts = map[netip.Prefix]bool{}
 	}
-	r.dsts[netip.PrefixFrom(dst, int(nl.DeserializeRtMsg(data).Dst_len))] = true
+	r.dsts[dst] = true
+}
+
+// routeDst is the destination of a route's message; not valid for a default
+// route.
+func routeDst(data []byte) netip.Prefix {
+	attrs, err := parseAttributes(data[unix.SizeofRtMsg:])
+	if dst := attrs.addr(unix.RTA_DST); err == nil && dst.IsValid() {
+		return netip.PrefixFrom(dst, int(nl.DeserializeRtMsg(data).Dst_len))
+	}
+	return netip.Prefix{}
 }
 
 // mostReplaced bounds what is kept of routes that were none of ours.

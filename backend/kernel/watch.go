@@ -145,11 +145,20 @@ func (k *Kernel) tell(l Listener, m syscall.NetlinkMessage) {
 		row := nl.DeserializeRtMsg(m.Data)
 		// Whoever replaces our route is told as the one who put the new one.
 		replaces := m.Header.Flags&unix.NLM_F_REPLACE != 0
-		if row.Table != unix.RT_TABLE_MAIN || row.Protocol != Protocol && !replaces {
+		switch {
+		case row.Table != unix.RT_TABLE_MAIN:
 			return
-		}
-		if row.Protocol != Protocol {
-			k.replaced.note(m.Data)
+		case row.Protocol == Protocol:
+		case m.Header.Type == unix.RTM_DELROUTE:
+			// It may have been in the way of one of ours.
+			if dst := routeDst(m.Data); dst.IsValid() {
+				l.Heard(backend.Route{Dst: dst}, true)
+			}
+			return
+		case !replaces:
+			return
+		case row.Protocol == unix.RTPROT_BOOT: // as ip(8) marks what is put by hand
+			k.replaced.note(routeDst(m.Data))
 		}
 	case unix.RTM_NEWNEXTHOP, unix.RTM_DELNEXTHOP:
 		if len(m.Data) >= sizeofNhmsg && m.Data[2] != Protocol {

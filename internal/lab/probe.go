@@ -22,7 +22,8 @@ type Probe struct {
 	socket *pinger
 	to     net.Addr
 	cancel context.CancelFunc
-	done   sync.WaitGroup
+
+	sending, receiving sync.WaitGroup
 
 	mu sync.Mutex // guards all following fields
 
@@ -49,8 +50,8 @@ func StartProbe(from, to *Pod) (*Probe, error) {
 		return nil, err
 	}
 	p := &Probe{socket: socket, to: &net.IPAddr{IP: to.Addr.Addr().AsSlice()}, cancel: cancel}
-	p.done.Go(p.receive)
-	p.done.Go(func() { p.send(ctx) })
+	p.receiving.Go(p.receive)
+	p.sending.Go(func() { p.send(ctx) })
 	return p, nil
 }
 
@@ -135,11 +136,12 @@ func (p *Probe) firstAnswered(from int) int {
 // Stop ends the probe, when all packets had time to be answered.
 func (p *Probe) Stop() Losses {
 	p.cancel()
+	p.sending.Wait()
 	for deadline := time.Now().Add(pingTimeout); p.losses().Lost > 0 && time.Now().Before(deadline); {
 		time.Sleep(probeEvery)
 	}
 	p.socket.close()
-	p.done.Wait()
+	p.receiving.Wait()
 	return p.losses()
 }
 

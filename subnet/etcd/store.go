@@ -5,12 +5,14 @@ package etcd
 import (
 	"context"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
 
 	"tulle/subnet"
 )
@@ -29,7 +31,8 @@ type Store struct {
 	held  held
 	alive time.Time    // when etcd last said that it keeps our lease
 	next  subnet.Lease // what our lease is about to become
-	seen  *view        // by Acquire, just before the lease was held; for Watch to begin with
+	conns map[net.Conn]bool
+	seen  *view // by Acquire, just before the lease was held; for Watch to begin with
 }
 
 // Open connects to etcd. It waits until etcd answers only where a password has
@@ -41,6 +44,7 @@ func Open(ctx context.Context, c Config, log *zap.Logger) (*Store, error) {
 	}
 	cc.Context = ctx
 	s := &Store{config: c, log: log, lost: make(chan struct{}, 1), doubt: make(chan struct{}, 1)}
+	cc.DialOptions = append(cc.DialOptions, grpc.WithContextDialer(s.dial))
 	err = s.untilAnswered(ctx, "connect", func(context.Context) (err error) {
 		s.client, err = clientv3.New(cc)
 		return err

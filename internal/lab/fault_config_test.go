@@ -1,0 +1,121 @@
+package lab
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestConfigurationChangesWhileRunning changes the network's configuration, which
+// all nodes follow as far as that is possible.
+func TestConfigurationChangesWhileRunning(t *testing.T) {
+	t.Parallel()
+	l := up(t, Options{Nodes: 3, Pods: 1})
+	v := newVictim(t, l)
+	var right []string
+	for _, h := range l.Nodes() {
+		right = append(right, rows(t.Context(), h))
+	}
+	const network = "--network=10.244.0.0/16"
+
+	for _, tt := range []struct {
+		name string
+		set  []string
+		dev  string // afterwards
+		have string // in what ip(8) says of it
+		lost bool   // packets may be
+	}{
+		{name: "MTU", set: []string{"--mtu=1400"}, dev: "tulle.1", have: "mtu 1350 "},
+		{name: "UDP port", set: []string{"--port=4789"}, dev: "tulle.1", have: "dstport 4789 ", lost: true},
+		{name: "VNI", set: []string{"--vni=42"}, dev: "tulle.42", have: "vxlan id 42 ", lost: true},
+		{name: "VNI and UDP port", set: []string{"--vni=43", "--port=4790"}, dev: "tulle.43", have: "dstport 4790 ", lost: true},
+		{name: "all as it was", dev: "tulle.1", have: "mtu 1450 ", lost: true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			probe := v.probe(t)
+			begin := time.Now()
+			if err := l.SetNetwork(t.Context(), append(tt.set, network)...); err != nil {
+				t.Fatal(err)
+			}
+			for _, h := range l.Nodes() {
+				heals(t, func() error {
+					text, err := h.Exec(t.Context(), "ip", "-o", "-d", "link", "show", "type", "vxlan")
+					if err == nil && (strings.Count(text, "\n") != 1 || !strings.Contains(text, " "+tt.dev+": ") || !strings.Contains(text, tt.have)) {
+						err = fmt.Errorf("%s: want one device %s with %q, have:\n%s", h.Name, tt.dev, tt.have, text)
+					}
+					return err
+				})
+			}
+			followed := time.Since(begin)
+			wantAnswered(t, probe)
+			took, losses := time.Since(begin), probe.Stop()
+			t.Logf("followed after %s, traffic after %s; %s", followed.Round(time.Millisecond), took.Round(time.Millisecond), losses)
+			if !tt.lost && losses.Lost > 0 {
+				t.Errorf("probe: %s, want none lost", losses)
+			}
+			for _, h := range l.Nodes() {
+				heals(t, func() error {
+					for _, p := range stateOf(t, h).Peers {
+						if !p.Programmed {
+							return fmt.Errorf("%s: peer %s is not programmed: left out because %q, missing %q", h.Name, p.Node, p.LeftOut, p.Missing)
+						}
+					}
+					return nil
+				})
+				wantRight(t, h)
+			}
+		})
+	}
+	for i, h := range l.Nodes() {
+		heals(t, rowsAre(t, h, right[i]))
+	}
+
+	for _, tt := range []struct{ name, value, told string }{
+		{"a network that does not hold our subnet", `{"Network":"10.99.0.0/16"}`, "does not fit in it"},
+		{"a network of the other family", `{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fd42::/48"}`, "does not fit in it"},
+		{"another backend", `{"Network":"10.244.0.0/16","Backend":{"Type":"host-gw"}}`, "host-gw"},
+		{"no JSON", `{"Network":`, "not JSON"},
+		{"an array", `[]`, "not a JSON object"},
+		{"nothing", ``, "not JSON"},
+		{"a VNI that there can't be", `{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan","VNI":16777216}}`, "VNI"},
+		{"a network over the underlay", `{"Network":"192.0.2.0/24","SubnetLen":28}`, "does not fit in it"},
+		{"an MTU too small for anything", `{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan","MTU":100}}`, "MTU"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			kv, _ := l.read(t, configKey)
+			log, probe := v.journal(t), v.probe(t)
+			l.put(t, configKey, tt.value)
+			heals(t, log.tells(t, "WARN"))
+			if text := log.text(t); !strings.Contains(text, tt.told) {
+				t.Errorf("the log does not say %q:\n%s", tt.told, text)
+			}
+			time.Sleep(200 * time.Millisecond)
+			for i, h := range l.Nodes() {
+				if err := rowsAre(t, h, right[i])(); err != nil {
+					t.Error(err)
+				}
+			}
+			l.put(t, configKey, string(kv.Value))
+			heals(t, log.tells(t, "INFO"))
+			if n := log.count(t, "\n"); n != 2 {
+				t.Errorf("%d lines in the log, want one for the begin and one for the end:\n%s", n, log.text(t))
+			}
+			wantNoneLost(t, probe)
+		})
+	}
+	t.Run("deleted", func(t *testing.T) {
+		kv, _ := l.read(t, configKey)
+		log, probe := v.journal(t), v.probe(t)
+		l.del(t, configKey)
+		heals(t, log.tells(t, "the network configuration is not followed"))
+		l.put(t, configKey, string(kv.Value))
+		heals(t, log.tells(t, "the network configuration is followed again"))
+		for i, h := range l.Nodes() {
+			if err := rowsAre(t, h, right[i])(); err != nil {
+				t.Error(err)
+			}
+		}
+		wantNoneLost(t, probe)
+	})
+}

@@ -1,0 +1,110 @@
+package lab
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestFaultsOfTheLease does things to a node's own lease.
+func TestFaultsOfTheLease(t *testing.T) {
+	t.Parallel()
+	l := up(t, Options{Nodes: 2, Pods: 1})
+	v := newVictim(t, l)
+	other := v.far.host
+	right, key := rows(t.Context(), v.Host), leaseKey(t, v.Host)
+	otherRight, otherKey := rows(t.Context(), other), leaseKey(t, other)
+	keys := []string{key, otherKey}
+
+	t.Run("deleted", func(t *testing.T) {
+		log, probe := v.journal(t), v.probe(t)
+		l.del(t, subnetsDir+key)
+		took := heals(t, leasesAre(t, l, keys))
+		t.Logf("taken again after %s", took.Round(time.Millisecond))
+		heals(t, rowsAre(t, other, otherRight))
+		if err := rowsAre(t, v.Host, right)(); err != nil {
+			t.Error(err)
+		}
+		heals(t, log.tells(t, "our lease in etcd was gone or out of date and is written again"))
+		log.wantOnce(t, "our lease in etcd was gone or out of date and is written again")
+		wantAnswered(t, probe)
+		t.Logf("probe: %s", probe.Stop())
+	})
+	t.Run("a second node with the same name is refused", func(t *testing.T) {
+		stopDaemon(t, other, unix.SIGTERM)
+		l.del(t, subnetsDir+otherKey) // it is new
+		log := other.journal(t)
+		if err := other.StartDaemon(t.Context(), "--node-name="+v.Name); err != nil {
+			t.Fatal(err)
+		}
+		wantExit(t, other)
+		log.wantOnce(t, "the name "+v.Name+" is that of a node at "+v.Addr.String())
+		startReady(t, other)
+		if got := leaseKey(t, other); got != otherKey {
+			t.Errorf("%s has subnet %s, want %s", other.Name, got, otherKey)
+		}
+		heals(t, leasesAre(t, l, keys))
+		heals(t, rowsAre(t, v.Host, right))
+	})
+	t.Run("a second node with the same public address is refused", func(t *testing.T) {
+		stopDaemon(t, other, unix.SIGTERM)
+		l.del(t, subnetsDir+otherKey) // it is new
+		log := other.journal(t)
+		if err := other.StartDaemon(t.Context(), "--public-ip="+v.Addr.String(), "--node-name=clone"); err != nil {
+			t.Fatal(err)
+		}
+		wantExit(t, other)
+		for _, word := range []string{"our public address " + v.Addr.String(), "of node " + v.Name, "clone"} {
+			if log.count(t, word) == 0 {
+				t.Errorf("no %q in the log:\n%s", word, log.text(t))
+			}
+		}
+		startReady(t, other)
+		if got := leaseKey(t, other); got != otherKey {
+			t.Errorf("%s has subnet %s, want %s", other.Name, got, otherKey)
+		}
+		heals(t, leasesAre(t, l, keys))
+		heals(t, rowsAre(t, v.Host, right))
+	})
+	t.Run("a reservation stays one", func(t *testing.T) {
+		probe := v.probe(t)
+		kv, _ := l.read(t, subnetsDir+key)
+		l.put(t, subnetsDir+key, string(kv.Value)) // without etcd's lease
+		lasts := func(when string) {
+			t.Helper()
+			if kv, ok := l.read(t, subnetsDir+key); !ok || kv.Lease != "" {
+				t.Errorf("%s the key is there: %t, with etcd's lease %q, want one without", when, ok, kv.Lease)
+			}
+		}
+		time.Sleep(500 * time.Millisecond)
+		lasts("while the node runs")
+		for _, signal := range []unix.Signal{unix.SIGTERM, unix.SIGKILL} {
+			if err := v.RestartDaemon(t.Context(), signal); err != nil {
+				t.Fatal(err)
+			}
+			lasts("after a restart")
+		}
+		if got := leaseKey(t, v.Host); got != key {
+			t.Errorf("subnet %s, want %s", got, key)
+		}
+		wantNoneLost(t, probe)
+		l.del(t, subnetsDir+key)
+		heals(t, leasesAre(t, l, keys))
+	})
+	t.Run("overwritten by another node", func(t *testing.T) {
+		log := v.journal(t)
+		theirs := strings.Replace(strangerLease("192.0.2.250", stray), "}}", `},"Node":"usurper"}`, 1)
+		l.put(t, subnetsDir+key, theirs)
+		wantExit(t, v.Host)
+		for _, word := range []string{"node " + v.Name, "usurper", "192.0.2.250"} {
+			if log.count(t, word) == 0 {
+				t.Errorf("no %q in the log:\n%s", word, log.text(t))
+			}
+		}
+		if kv, ok := l.read(t, subnetsDir+key); !ok || string(kv.Value) != theirs {
+			t.Errorf("the other node's lease became %s", kv.Value)
+		}
+	})
+}
