@@ -2,10 +2,15 @@
 package etcdtest
 
 import (
+	"context"
 	"net/url"
+	"strings"
 	"testing"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/server/v3/embed"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 )
 
 // Start runs an etcd of one member, with its data in a temporary folder, until
@@ -33,4 +38,18 @@ func Run(t testing.TB, dir, addr string) (clientURL string, stop func()) {
 	}
 	<-e.Server.ReadyNotify()
 	return "http://" + e.Clients[0].Addr().String(), e.Close
+}
+
+// Alarm tells an etcd that one of its members has no space left, as it tells
+// itself when its quota is used up. From then on it refuses what needs space.
+func Alarm(ctx context.Context, clientURL string, member uint64) error {
+	conn, err := grpc.NewClient(strings.TrimPrefix(clientURL, "http://"), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_, err = etcdserverpb.NewMaintenanceClient(conn).Alarm(ctx, &etcdserverpb.AlarmRequest{
+		Action: etcdserverpb.AlarmRequest_ACTIVATE, MemberID: member, Alarm: etcdserverpb.AlarmType_NOSPACE,
+	})
+	return err
 }

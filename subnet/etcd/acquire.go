@@ -2,9 +2,11 @@ package etcd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
@@ -64,6 +66,10 @@ func (s *Store) acquire(ctx context.Context, h *held) (v *view, wrote bool, err 
 		s.next = chosen.lease // so that Watch knows it for ours, if it hears of it first
 		s.mu.Unlock()
 		won, err := s.write(ctx, v, chosen, h.etcd)
+		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			fresh = 0 // it ran out just now
+			continue
+		}
 		if won {
 			s.log.Info("lease taken", zap.Stringer("subnet", chosen.lease), zap.Bool("reservation", h.etcd == 0))
 		}

@@ -20,8 +20,12 @@ import (
 // help before somebody changes a password, a right or a certificate.
 var ErrRefused = errors.New("refused")
 
-// errNoAnswer says that etcd can't be reached, or has no leader.
-var errNoAnswer = errors.New("no answer")
+// errNoAnswer says that etcd can't be reached or has no leader, and errTrouble
+// that it answers with an error of its own: both pass.
+var (
+	errNoAnswer = errors.New("no answer")
+	errTrouble  = errors.New("it has a fault of its own")
+)
 
 // explain puts etcd's errors into the operator's words.
 func explain(err error) error {
@@ -41,6 +45,10 @@ func explain(err error) error {
 	if errors.Is(err, context.DeadlineExceeded) || code == codes.DeadlineExceeded || code == codes.Unavailable {
 		return fmt.Errorf("%w: %w", errNoAnswer, err)
 	}
+	switch code {
+	case codes.ResourceExhausted, codes.Internal, codes.Unknown, codes.Aborted, codes.DataLoss, codes.Unauthenticated:
+		return fmt.Errorf("%w: %w", errTrouble, err) // its disk is full, say
+	}
 	return err
 }
 
@@ -50,8 +58,10 @@ const (
 	tryMost  = 5 * time.Second
 )
 
-// untilAnswered makes a request again and again while etcd is away. It says so
-// when that begins and when it ends, and nothing in between.
+// untilAnswered makes a request again and again while etcd is away or has a fault
+// of its own; where we are to it what we were, because a lease is held already,
+// also while it refuses. It says so when that begins and when it ends, and
+// nothing in between.
 func (s *Store) untilAnswered(ctx context.Context, what string, do func(context.Context) error) error {
 	began := time.Now()
 	for wait := tryFirst; ; wait = min(2*wait, tryMost) {
@@ -63,17 +73,18 @@ func (s *Store) untilAnswered(ctx context.Context, what string, do func(context.
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if !errors.Is(err, errNoAnswer) {
+		passes := errors.Is(err, errNoAnswer) || errors.Is(err, errTrouble) || errors.Is(err, ErrRefused) && s.holding().claim != nil
+		if !passes {
 			if wait > tryFirst {
 				s.log.Info("etcd answers again", zap.Duration("after", time.Since(began).Round(time.Millisecond)))
 			}
 			return err
 		}
 		if wait == tryFirst {
-			if cause := s.cause(ctx); cause != nil {
+			if cause := s.cause(ctx); cause != nil && errors.Is(err, errNoAnswer) {
 				err = fmt.Errorf("%s: %w: %w", what, errNoAnswer, cause)
 			}
-			s.log.Warn("etcd does not answer; trying until it does", zap.Error(err))
+			s.log.Warn("etcd gives no answer, or none that helps; trying until it does", zap.Error(err))
 		}
 		select {
 		case <-ctx.Done():

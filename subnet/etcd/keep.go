@@ -76,8 +76,8 @@ func (s *Store) renew(ctx context.Context, h held) error {
 	renewing, cancel := context.WithCancel(ctx)
 	defer cancel()
 	alive, err := s.client.KeepAlive(renewing, h.etcd)
-	if err != nil {
-		return explain(err)
+	if err != nil { // the client has given up renewing; a look at the lease comes first
+		return s.pause(ctx)
 	}
 	return s.waitLost(ctx, alive)
 }
@@ -93,15 +93,19 @@ func (s *Store) waitLost(ctx context.Context, alive <-chan *clientv3.LeaseKeepAl
 			if ok {
 				s.setAlive(time.Now())
 			} else {
-				// Not to spin where etcd ends every renewal at once.
-				select {
-				case <-ctx.Done():
-				case <-time.After(tryFirst):
-				}
-				return ctx.Err()
+				return s.pause(ctx)
 			}
 		}
 	}
+}
+
+// pause is not to spin where etcd ends every renewal at once.
+func (s *Store) pause(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+	case <-time.After(tryFirst):
+	}
+	return ctx.Err()
 }
 
 // checkOwn looks for our lease in what etcd holds. It wakes Keep if the lease is

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
@@ -514,7 +515,7 @@ func TestSilentWhileAway(t *testing.T) {
 	if got := logs.FilterMessage("etcd answers again").Len(); got != 1 {
 		t.Errorf("its return was told %d times, want once", got)
 	}
-	if got := logs.FilterMessageSnippet("etcd does not answer").Len(); got != 1 {
+	if got := logs.FilterMessageSnippet("etcd gives no answer").Len(); got != 1 {
 		t.Errorf("its absence was told %d times, want once: %v", got, logs.All())
 	}
 }
@@ -635,5 +636,42 @@ func TestReserveAndRelease(t *testing.T) {
 	}
 	if value, _, _ := w.get(t, "/subnets/"+fresh.Key()); value != "" {
 		t.Errorf("after Release there is %s", value)
+	}
+}
+
+// Etcd's disk is full: it answers, and every write fails. The node goes on, says
+// so once, and puts its lease back when there is room.
+func TestEtcdWithoutSpace(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, small)
+	core, logs := observer.New(zap.InfoLevel)
+	s := w.openLog(t, zap.New(core))
+	l := acquire(t, s, node("node1", "192.0.2.10"))
+	newest, failed := keep(t, s)
+	soon(t, "own lease is told", func() bool { return newest().Leases.Len() == 1 })
+
+	members, err := w.client.MemberList(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	alarm := &clientv3.AlarmMember{MemberID: members.Members[0].ID, Alarm: etcdserverpb.AlarmType_NOSPACE}
+	if err := etcdtest.Alarm(t.Context(), w.url, alarm.MemberID); err != nil {
+		t.Fatal(err)
+	}
+	w.delete(t, "/subnets/"+l.Key()) // deleting still works
+	soon(t, "it is told that etcd has a fault", func() bool {
+		return logs.FilterMessageSnippet("etcd gives no answer, or none that helps").Len() > 0
+	})
+	if _, err := w.client.AlarmDisarm(t.Context(), alarm); err != nil {
+		t.Fatal(err)
+	}
+	soon(t, "the lease is back", func() bool { value, _, _ := w.get(t, "/subnets/"+l.Key()); return value == l.Value() })
+	if got := logs.FilterMessageSnippet("etcd gives no answer").Len(); got != 1 {
+		t.Errorf("it was told %d times, want once", got)
+	}
+	select {
+	case err := <-failed:
+		t.Errorf("ended with %v", err)
+	default:
 	}
 }
