@@ -184,7 +184,7 @@ func (k *Kernel) apply(ctx context.Context, changes []backend.Change) (tried int
 		case backend.KindNeigh:
 			err = b.add(c, neighMessage)
 		case backend.KindNexthop:
-			err = b.add(c, nexthopMessage)
+			err = b.add(c, k.nexthopMessage)
 		case backend.KindRoute:
 			err = b.add(c, k.routeMessage)
 		}

@@ -29,8 +29,11 @@ func (m *nhmsg) Len() int { return sizeofNhmsg }
 
 func (m *nhmsg) Serialize() []byte { return (*[sizeofNhmsg]byte)(unsafe.Pointer(m))[:] }
 
-func nexthopMessage(e backend.Entry, do action, index func(string) (int, error)) (*nl.NetlinkRequest, error) {
+func (k *Kernel) nexthopMessage(e backend.Entry, do action, index func(string) (int, error)) (*nl.NetlinkRequest, error) {
 	n := e.(backend.Nexthop)
+	if do == create && k.replaced.take(n.Key()) {
+		do = replace
+	}
 	id := nl.NewRtAttr(unix.NHA_ID, nl.Uint32Attr(n.ID))
 	if do == remove {
 		req := request(unix.RTM_DELNEXTHOP, 0, &nhmsg{})

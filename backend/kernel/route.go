@@ -3,7 +3,6 @@ package kernel
 import (
 	"fmt"
 	"net/netip"
-	"sync"
 	"syscall"
 
 	"github.com/vishvananda/netlink/nl"
@@ -15,24 +14,6 @@ import (
 // rtaNexthopID is RTA_NH_ID of linux/rtnetlink.h, which x/sys/unix has no name for.
 const rtaNexthopID = 30
 
-// replaced is the destinations to which somebody put a route by hand in the
-// place of another. If that was ours, it is put back, where a stranger's route
-// that was there first, or that another daemon put, is left alone. It is for use
-// by several goroutines.
-type replaced struct {
-	mu   sync.Mutex
-	dsts map[netip.Prefix]bool
-}
-
-func (r *replaced) note(dst netip.Prefix) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.dsts == nil || len(r.dsts) == mostReplaced {
-		r.dsts = map[netip.Prefix]bool{}
-	}
-	r.dsts[dst] = true
-}
-
 // routeDst is the destination of a route's message; not valid for a default
 // route.
 func routeDst(data []byte) netip.Prefix {
@@ -43,21 +24,9 @@ func routeDst(data []byte) netip.Prefix {
 	return netip.Prefix{}
 }
 
-// mostReplaced bounds what is kept of routes that were none of ours.
-const mostReplaced = 1 << 16
-
-// take reports whether a route to dst replaced another, once.
-func (r *replaced) take(dst netip.Prefix) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	was := r.dsts[dst]
-	delete(r.dsts, dst)
-	return was
-}
-
 func (k *Kernel) routeMessage(e backend.Entry, do action, index func(string) (int, error)) (*nl.NetlinkRequest, error) {
 	r := e.(backend.Route)
-	if do == create && k.replaced.take(r.Dst) {
+	if do == create && k.replaced.take(r.Key()) {
 		do = replace
 	}
 	header := nl.NewRtMsg()

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"sync/atomic"
 	"syscall"
+	"unsafe"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -157,12 +158,22 @@ func (k *Kernel) tell(l Listener, m syscall.NetlinkMessage) {
 			return
 		case !replaces:
 			return
-		case row.Protocol == unix.RTPROT_BOOT: // as ip(8) marks what is put by hand
-			k.replaced.note(routeDst(m.Data))
+		default:
+			if dst := routeDst(m.Data); dst.IsValid() {
+				k.replaced.note(backend.Route{Dst: dst}, row.Protocol)
+			}
 		}
 	case unix.RTM_NEWNEXTHOP, unix.RTM_DELNEXTHOP:
-		if len(m.Data) >= sizeofNhmsg && m.Data[2] != Protocol {
-			return
+		if len(m.Data) < sizeofNhmsg {
+			break
+		}
+		if protocol := (*nhmsg)(unsafe.Pointer(&m.Data[0])).Protocol; protocol != Protocol {
+			if m.Header.Flags&unix.NLM_F_REPLACE == 0 {
+				return
+			}
+			if attrs, err := parseAttributes(m.Data[sizeofNhmsg:]); err == nil {
+				k.replaced.note(backend.Nexthop{ID: attrs.uint32(unix.NHA_ID)}, protocol)
+			}
 		}
 	case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
 		row, _, err := parseNd(m.Data, d.ours)

@@ -193,9 +193,9 @@ func TestWatchSysctls(t *testing.T) {
 	}
 }
 
-// A stranger's route that was there first is left alone, but one that somebody
-// put in the place of ours was put there by hand, and ours comes back.
-func TestOurRouteReplaced(t *testing.T) {
+// A stranger's row that was there first is left alone, but one that somebody put
+// in the place of ours was put there by hand, and ours comes back.
+func TestOurRowsReplaced(t *testing.T) {
 	t.Parallel()
 	h := fresh(t)
 	k := open(t)
@@ -205,6 +205,7 @@ func TestOurRouteReplaced(t *testing.T) {
 	wakes := watching(t, h, want, k.Watch)
 	run(t, "ip route replace 10.244.2.0/24 via 192.0.2.1")
 	run(t, "ip -6 route replace blackhole fd42:0:0:2::/64")
+	run(t, "ip nexthop replace id 17 via 192.0.2.1 dev eth0")
 	settle()
 	if wakes.Load() == 0 {
 		t.Error("nobody was told")

@@ -30,6 +30,7 @@ var rowFaults = []rowFault{
 	{name: "neighbour of nobody", do: "ip neigh add 10.244.255.9 dev tulle.1 lladdr " + stray + " nud permanent", told: "delete neigh", lossless: true},
 	{name: "nexthop deleted", do: "ip nexthop del id $ID", told: "add nexthop"},
 	{name: "nexthop altered", do: "ip nexthop replace id $ID via 10.244.255.9 dev tulle.1 onlink proto 116", told: "set nexthop"},
+	{name: "nexthop replaced by hand", do: "ip nexthop replace id $ID via 192.0.2.1 dev eth0", told: "add nexthop"},
 	{name: "route deleted", do: "ip route del $DST", told: "add route"},
 	{name: "route altered", do: "ip route replace $DST via 192.0.2.1 dev eth0", told: "add route"},
 	{name: "route altered under our protocol number", do: "ip route replace $DST via 192.0.2.1 dev eth0 proto 116", told: "set route"},
