@@ -43,6 +43,7 @@ type daemon struct {
 	leases    subnet.Leases   // that the wanted state is made of
 	before    subnet.Leases   // of peers, when etcd lost our lease; empty at other times
 	bereft    bool            // etcd has not our lease
+	written   bool            // the kernel was as wanted once
 	lastPass  *status.Pass
 
 	badKeys, badPeers, badNetwork, badUnderlay, badPass, badFile, badMemory trouble
@@ -230,12 +231,25 @@ func (d *daemon) passed(p backend.Pass) {
 		d.lastPass.Error = brief(p.Err)
 		return
 	}
-	err := d.site.file(d.config).WriteFile(d.config.SubnetFile)
-	d.badFile.set(faultOf(d.config.SubnetFile, err))
-	if err != nil {
-		// A look at the settings is cheap, and after it the file is tried again.
-		time.AfterFunc(time.Second, func() { d.rec.Wake(backend.Settings) })
-		return
+	d.written = true
+	d.publish()
+}
+
+// publish writes the subnet file, if it is not there as it should be, and makes
+// the node ready the first time. The caller holds d.mu.
+func (d *daemon) publish() {
+	want, path := d.site.file(d.config), d.config.SubnetFile
+	there, err := subnet.ReadFile(path)
+	missing := err != nil || there != want
+	if missing {
+		err = want.WriteFile(path)
+	}
+	d.badFile.set(faultOf(path, err))
+	switch {
+	case err != nil:
+		return // tend tries again
+	case missing && d.ready:
+		d.log.Info("the subnet file was gone or out of date and is written again", zap.String("file", path))
 	}
 	if !d.ready {
 		d.ready, d.doing = true, "ready"

@@ -11,20 +11,31 @@ import (
 	"tulle/subnet"
 )
 
-// Times of tend: how long it gathers what it hears, and for how long after etcd
+// Times of tend: how long it gathers what it hears, how often it looks at the
+// subnet file, without which no pod starts, and for how long after etcd
 // lost its leases the peers that it has not told of again stay.
 const (
 	tendGather = 100 * time.Millisecond
+	tendFile   = time.Second
 	grace      = 2 * time.Minute
 )
 
 // tend follows what happens to this host and to the network's configuration,
 // until ctx ends.
 func (d *daemon) tend(ctx context.Context) error {
+	file := time.NewTicker(tendFile)
+	defer file.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-file.C:
+			d.mu.Lock()
+			if d.written {
+				d.publish()
+			}
+			d.mu.Unlock()
+			continue
 		case <-d.moved:
 		case <-d.graceOver:
 			d.forget()

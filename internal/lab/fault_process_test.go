@@ -69,10 +69,10 @@ func TestFaultsOfTheProcess(t *testing.T) {
 		wantNoneLost(t, probe)
 		wantRight(t, v.Host)
 	})
-	t.Run("30 restarts in a row", func(t *testing.T) {
+	t.Run("100 restarts in a row", func(t *testing.T) {
 		log, probe := v.journal(t), v.probe(t)
 		var first, last use
-		for i := range 30 {
+		for i := range 100 {
 			signal := []unix.Signal{unix.SIGTERM, unix.SIGKILL}[i%2]
 			if err := v.RestartDaemon(t.Context(), signal); err != nil {
 				t.Fatal(err)
