@@ -45,7 +45,7 @@ func TestConfigFaults(t *testing.T) {
 		{"a password without a user", []string{"--etcd-password=x"}, []string{"must be given together"}},
 		{"two passwords", []string{"--etcd-username=u", "--etcd-password=x", "--etcd-password-file=" + garbage}, []string{"give only one"}},
 		{"a password file that can't be read", []string{"--etcd-username=u", "--etcd-password-file=" + missing}, []string{"--etcd-password-file: open " + missing}},
-		{"an endpoint that is no URL", []string{"--etcd-endpoints=192.0.2.1:2379"}, []string{"--etcd-endpoints"}},
+		{"an endpoint that is no URL", []string{"--etcd-endpoints=192.0.2.1:2379"}, []string{`--etcd-endpoints: "192.0.2.1:2379" is not a URL such as https://192.0.2.1:2379`}},
 		{"a name that says nothing", []string{"--node-name=localhost"}, []string{"--node-name: \"localhost\""}},
 		{"no files", []string{"--subnet-file=", "--state-dir="}, []string{"--subnet-file: is empty", "--state-dir: is empty"}},
 	} {

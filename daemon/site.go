@@ -73,15 +73,6 @@ func (s site) backend() backend.Backend {
 	panic("no backend " + s.network.Backend.Type)
 }
 
-// device is the name of the device that pods' packets leave by.
-func (s site) device() string {
-	switch s.network.Backend.Type {
-	case subnet.VXLAN:
-		return vxlan.New(s.network).Device()
-	}
-	panic("no backend " + s.network.Backend.Type)
-}
-
 // lease is what this host says of itself, but for its subnets.
 func (s site) lease(c config) subnet.Lease {
 	return subnet.Lease{

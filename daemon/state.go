@@ -32,7 +32,7 @@ func (d *daemon) state(ctx context.Context) status.Node {
 	s.Network = string(here.network.JSON())
 	s.Underlay = &status.Underlay{Dev: here.underlay.Dev, Address: here.underlay.Addr().String(), MTU: here.underlay.MTU, Why: here.why}
 	self := statusLease(here.self)
-	s.Lease, s.Device, s.MTU = &self, here.device(), here.backend().MTU(here.underlay)
+	s.Lease, s.Device, s.MTU = &self, here.backend().Device(), here.backend().MTU(here.underlay)
 	want, have, err := rec.Look(ctx)
 	if err != nil {
 		s.KernelErr = err.Error()

@@ -27,7 +27,13 @@ type usageError struct{ error }
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	os.Exit(code(root().ExecuteContext(ctx)))
+	cmd, called := root(), false
+	cmd.PersistentPreRun = func(*cobra.Command, []string) { called = true }
+	err := cmd.ExecuteContext(ctx)
+	if err != nil && !called { // no such command, flag or argument
+		err = usageError{err}
+	}
+	os.Exit(code(err))
 }
 
 // code tells the error, if there is one, and returns the exit code for it.

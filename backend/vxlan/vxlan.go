@@ -27,7 +27,7 @@ var _ backend.Backend = VXLAN{}
 // New returns the backend for a Network whose Backend.Type is subnet.VXLAN.
 func New(n subnet.Network) VXLAN { return VXLAN{network: n} }
 
-// Device is the name of the VXLAN device.
+// Device implements backend.Backend.
 func (v VXLAN) Device() string { return fmt.Sprintf("tulle.%d", v.network.Backend.VNI) }
 
 // What encapsulation adds to a pod's packet: the inner Ethernet header, and the

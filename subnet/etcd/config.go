@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -61,14 +62,11 @@ func (c Config) client() (clientv3.Config, error) {
 	}
 	for _, e := range c.Endpoints {
 		u, err := url.Parse(e)
-		switch {
-		case err != nil:
-			faults = append(faults, fmt.Errorf("--etcd-endpoints: %w", err))
-		case u.Scheme == "https" || u.Scheme == "unixs":
-			secure = true
-		case u.Scheme != "http" && u.Scheme != "unix":
+		if err != nil || !slices.Contains([]string{"http", "https", "unix", "unixs"}, u.Scheme) {
 			faults = append(faults, fmt.Errorf("--etcd-endpoints: %q is not a URL such as https://192.0.2.1:2379", e))
+			continue
 		}
+		secure = secure || strings.HasSuffix(u.Scheme, "s")
 	}
 	if !strings.HasPrefix(c.Prefix, "/") || strings.HasSuffix(c.Prefix, "/") {
 		faults = append(faults, fmt.Errorf("--etcd-prefix: %q must begin with a slash and not end with one", c.Prefix))

@@ -19,23 +19,12 @@ const churnPeers = 1000
 // measureChurn lets peers come and go for a while, ten times a second, and tells
 // what the daemon holds before and after: what grows is a leak.
 func measureChurn(ctx context.Context, bin string, long time.Duration) error {
-	l, err := lab.Up(ctx, lab.Options{Nodes: 1, Bin: bin})
+	l, node, store, err := crowd(ctx, bin, churnPeers)
 	if err != nil {
 		return err
 	}
 	defer l.Down(context.WithoutCancel(ctx))
-	node, err := enlarge(ctx, l)
-	if err != nil {
-		return err
-	}
-	store, err := newLeases(l)
-	if err != nil {
-		return err
-	}
 	defer store.close()
-	if err := store.put(ctx, 0, churnPeers); err != nil {
-		return err
-	}
 	if err := node.StartDaemon(ctx); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -23,24 +24,12 @@ const burst = 1000
 
 // measurePeers measures one daemon with n peers.
 func measurePeers(ctx context.Context, bin string, n int, idle time.Duration) error {
-	l, err := lab.Up(ctx, lab.Options{Nodes: 1, Bin: bin})
+	l, node, store, err := crowd(ctx, bin, n)
 	if err != nil {
 		return err
 	}
 	defer l.Down(context.WithoutCancel(ctx))
-	// The demo's /16 has 255 subnets; this cluster needs more.
-	node, err := enlarge(ctx, l)
-	if err != nil {
-		return err
-	}
-	store, err := newLeases(l)
-	if err != nil {
-		return err
-	}
 	defer store.close()
-	if err := store.put(ctx, 0, n); err != nil {
-		return err
-	}
 	rows, err := watchRoutes(node)
 	if err != nil {
 		return err
@@ -133,6 +122,26 @@ func measurePeers(ctx context.Context, bin string, n int, idle time.Duration) er
 	}
 	row("restart: stop to ready again, nothing written", "%d ms", time.Since(start).Milliseconds())
 	return nil
+}
+
+// crowd brings up one host whose daemon is stopped, in a cluster of n peers that
+// do not exist.
+func crowd(ctx context.Context, bin string, n int) (l *lab.Lab, node *lab.Host, store *leases, err error) {
+	if l, err = lab.Up(ctx, lab.Options{Nodes: 1, Bin: bin}); err != nil {
+		return nil, nil, nil, err
+	}
+	// The demo's /16 has 255 subnets; this cluster needs more.
+	if node, err = enlarge(ctx, l); err == nil {
+		store, err = newLeases(l)
+	}
+	if err == nil {
+		err = store.put(ctx, 0, n)
+	}
+	if err != nil {
+		_, downErr := l.Down(context.WithoutCancel(ctx))
+		return nil, nil, nil, errors.Join(err, downErr)
+	}
+	return l, node, store, nil
 }
 
 // enlarge stops the daemon, gives the cluster a network for many nodes and
