@@ -33,10 +33,15 @@ func (c Change) String() string {
 // Diff is the changes that lead from have to want. Applied in order they leave
 // no gap: rows are added after what they depend on, and all that is added is
 // there before the first row is deleted. Diff(want, want) is empty.
-func Diff(want, have State) []Change { return DiffOf(AllKinds, want, have) }
+func Diff(want, have State) []Change {
+	changes := differences(AllKinds, want, have)
+	sortChanges(changes)
+	return changes
+}
 
-// DiffOf is the Diff of rows of some kinds; have holds no others.
-func DiffOf(kinds Kinds, want, have State) []Change {
+// differences is the Diff of rows of some kinds, in no order; have holds no
+// others.
+func differences(kinds Kinds, want, have State) []Change {
 	var changes []Change
 	for key, w := range want {
 		if !kinds.Has(key.Kind) {
@@ -51,7 +56,6 @@ func DiffOf(kinds Kinds, want, have State) []Change {
 			changes = append(changes, Change{Have: h})
 		}
 	}
-	sortChanges(changes)
 	return changes
 }
 

@@ -10,10 +10,11 @@ import (
 
 // Kernel holds the rows. Its methods are called one at a time.
 type Kernel interface {
-	// Dump returns the rows of some kinds that are ours, and whatever stands
-	// under the Keys of want. An error means that nothing is known: rows may be
-	// missing.
-	Dump(ctx context.Context, kinds Kinds, want State) (State, error)
+	// Dump reads the rows of some kinds that are ours, and whatever stands under
+	// the Keys of want. It hands them to part, some of the kinds at a time and
+	// each of the kinds once, so that not all rows of a large cluster are held
+	// twice. An error means that nothing is known: rows may be missing.
+	Dump(ctx context.Context, kinds Kinds, want State, part func(kinds Kinds, have State)) error
 	// Apply makes the changes in order, and returns those that it made. It goes
 	// on after a change that the kernel refuses, but for one of a link, on which
 	// the others depend; the error joins a *ChangeError for each.
@@ -197,7 +198,8 @@ func signal(c chan struct{}) {
 func (r *Reconciler) Look(ctx context.Context) (want, have State, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	have, err = r.kernel.Dump(ctx, AllKinds, r.want)
+	have = State{}
+	err = r.kernel.Dump(ctx, AllKinds, r.want, func(_ Kinds, rows State) { maps.Copy(have, rows) })
 	return maps.Clone(r.want), have, err
 }
 
@@ -283,17 +285,22 @@ func (r *Reconciler) pass(ctx context.Context, p *Pass) bool {
 func (r *Reconciler) look(ctx context.Context, kinds Kinds) ([]Change, error) {
 	var all []Change
 	for {
-		have, err := r.kernel.Dump(ctx, kinds, r.want)
+		var changes []Change
+		err := r.kernel.Dump(ctx, kinds, r.want, func(some Kinds, have State) {
+			changes = append(changes, differences(some, r.want, have)...)
+		})
 		if err != nil {
 			return all, err
 		}
-		changes := DiffOf(kinds, r.want, have)
 		if len(changes) == 0 {
 			return all, nil
 		}
+		sortChanges(changes)
 		made, err := r.kernel.Apply(ctx, changes)
 		again := err == nil && len(all) == 0 && changesLink(changes)
-		all = append(all, made...)
+		if all = append(all, made...); len(all) == len(made) {
+			all = made // not a copy, which may be large
+		}
 		if !again {
 			return all, err
 		}

@@ -34,18 +34,19 @@ type Kernel struct {
 var _ backend.Kernel = (*Kernel)(nil)
 
 // Dump implements backend.Kernel.
-func (k *Kernel) Dump(_ context.Context, kinds backend.Kinds, _ backend.State) (backend.State, error) {
+func (k *Kernel) Dump(_ context.Context, kinds backend.Kinds, _ backend.State, part func(backend.Kinds, backend.State)) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.dumps++
 	if k.DumpErr != nil {
 		if err := k.DumpErr(); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	have := maps.Clone(k.state())
 	maps.DeleteFunc(have, func(key backend.Key, _ backend.Entry) bool { return !kinds.Has(key.Kind) })
-	return have, nil
+	part(kinds, have)
+	return nil
 }
 
 // Apply implements backend.Kernel.

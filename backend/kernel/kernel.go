@@ -84,12 +84,10 @@ func (k *Kernel) Close() error {
 func (k *Kernel) Nexthops() bool { return k.nexthops }
 
 // Dump implements backend.Kernel.
-func (k *Kernel) Dump(ctx context.Context, kinds backend.Kinds, want backend.State) (backend.State, error) {
-	have := backend.State{}
-	if kinds.Overlaps(backend.Network) {
-		have = make(backend.State, len(want)) // nearly always as many
-	}
+func (k *Kernel) Dump(ctx context.Context, kinds backend.Kinds, want backend.State, part func(backend.Kinds, backend.State)) error {
+	have, read := backend.State{}, backend.Kinds(0)
 	index := map[int]string{} // of our devices
+	few := backend.Settings | backend.Firewall | backend.KindsOf(backend.KindLink, backend.KindAddr)
 	for _, step := range []struct {
 		what  string
 		kinds backend.Kinds
@@ -97,28 +95,34 @@ func (k *Kernel) Dump(ctx context.Context, kinds backend.Kinds, want backend.Sta
 	}{
 		{"sysctls", backend.Settings, func() error { return dumpSysctls(have, want) }},
 		{"chains", backend.Firewall, func() error { return k.tables.dump(have) }},
+		{"links", backend.KindsOf(backend.KindLink), func() error { return k.dumpLinks(have, want, index) }},
+		{"addresses", backend.KindsOf(backend.KindAddr), func() error { return dumpAddrs(k.conn, have, index) }},
 		{"guards", backend.Guards, func() error { return k.guards.dump(have, want) }},
-		{"links", backend.Network, func() error { return k.dumpLinks(have, want, index) }},
-		{"addresses", backend.Network, func() error { return dumpAddrs(k.conn, have, index) }},
-		{"forwarding databases", backend.Network, func() error { return dumpFDB(k.conn, have, index) }},
-		{"neighbours", backend.Network, func() error { return dumpNeighs(k.conn, have, index) }},
-		{"nexthops", backend.Network, func() error { return k.dumpNexthops(have) }},
-		{"routes", backend.Network, func() error { return k.dumpRoutes(have) }},
+		{"forwarding databases", backend.KindsOf(backend.KindFDB), func() error { return dumpFDB(k.conn, have, index) }},
+		{"neighbours", backend.KindsOf(backend.KindNeigh), func() error { return dumpNeighs(k.conn, have, index) }},
+		{"nexthops", backend.KindsOf(backend.KindNexthop), func() error { return k.dumpNexthops(have) }},
+		{"routes", backend.KindsOf(backend.KindRoute), func() error { return k.dumpRoutes(have) }},
 	} {
 		if !kinds.Overlaps(step.kinds) {
 			continue
 		}
 		if err := ctx.Err(); err != nil {
-			return nil, err
+			return err
+		}
+		if read != 0 && !few.Overlaps(step.kinds) {
+			part(read, have)
+			have, read = backend.State{}, 0
 		}
 		if err := step.dump(); err != nil {
-			return nil, fmt.Errorf("read %s: %w", step.what, err)
+			return fmt.Errorf("read %s: %w", step.what, err)
 		}
+		read |= step.kinds
 	}
+	part(read, have)
 	if kinds.Overlaps(backend.Network) {
 		k.watch(want, index)
 	}
-	return have, nil
+	return nil
 }
 
 // Apply implements backend.Kernel.

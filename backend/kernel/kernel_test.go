@@ -139,7 +139,15 @@ func apply(t *testing.T, k *Kernel, want backend.State) []backend.Change {
 func dump(t *testing.T, k *Kernel, want backend.State) backend.State {
 	t.Helper()
 	inside(t)
-	have, err := k.Dump(t.Context(), backend.AllKinds, want)
+	have := backend.State{}
+	err := k.Dump(t.Context(), backend.AllKinds, want, func(kinds backend.Kinds, rows backend.State) {
+		for key, row := range rows {
+			if !kinds.Has(key.Kind) {
+				t.Errorf("handed over with other kinds: %s", row)
+			}
+			have.Add(row)
+		}
+	})
 	if err != nil {
 		t.Fatalf("dump: %v", err)
 	}

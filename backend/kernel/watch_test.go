@@ -25,6 +25,7 @@ func (l *listener) Wake(kinds backend.Kinds) {
 	if kinds == backend.Settings && l.want != nil {
 		return // the kernel does not tell whose doing it was, and a look is cheap
 	}
+	l.t.Logf("woken to look at %b", kinds)
 	l.wakes.Add(1)
 }
 
@@ -56,7 +57,14 @@ func watching(t *testing.T, h host, want backend.State, watch func(context.Conte
 		}
 	}()
 	t.Cleanup(func() { cancel(); <-done })
-	time.Sleep(50 * time.Millisecond) // to subscribe; a test that hears less fails
+	// Time to subscribe, and for what the kernel tells late of what was done before:
+	// once a second that a device has its carrier (linkwatch), and that an IPv6 address may
+	// be used. A test that hears less than it should fails.
+	for before := int64(-1); before != l.wakes.Load(); {
+		before = l.wakes.Load()
+		time.Sleep(1200 * time.Millisecond)
+	}
+	l.wakes.Store(0)
 	return &l.wakes
 }
 
