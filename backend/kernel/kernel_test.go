@@ -27,6 +27,9 @@ func fresh(t *testing.T) host {
 	}
 	t.Cleanup(func() { ns.Close() })
 	for _, command := range []string{
+		// Or the kernel tells of a link-local address when it has looked for duplicates,
+		// seconds later.
+		"sysctl -qw net.ipv6.conf.default.accept_dad=0",
 		"ip link set lo up",
 		"ip link add eth0 type veth peer name far",
 		"ip link set far up",
