@@ -58,7 +58,7 @@ func (d *daemon) serveState(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	if n.Write(w) == nil {
+	if n.Write(w, false) == nil {
 		fmt.Fprintln(w)
 		_ = n.WriteRows(w)
 	}

@@ -47,6 +47,11 @@ func (d *daemon) state(ctx context.Context) status.Node {
 			continue
 		}
 		p := status.Peer{Lease: statusLease(r.Lease), LeftOut: leftOut[r.Key()]}
+		for _, row := range rows[r.Key()] {
+			if f, ok := row.(backend.FDB); ok {
+				p.VTEP = &status.VTEP{Address: f.Dst.String(), MAC: f.MAC.String()}
+			}
+		}
 		if p.LeftOut == "" && err == nil {
 			for _, row := range rows[r.Key()] {
 				if have[row.Key()] != row {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os/signal"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -42,7 +41,7 @@ const interrupted = 130
 func labCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "lab",
-		Short: "Hosts, etcd and pods in namespaces of this machine, to prove tulle or to play with it",
+		Short: "bring up hosts, etcd and pods in namespaces of this machine",
 		Long: `A lab is a number of hosts in namespaces of the kernel: an underlay with a real etcd,
 nodes with a real tulled and pods attached by the real plugin, and a host outside.
 Nothing of this machine's network is touched. Needs root.`,
@@ -50,24 +49,10 @@ Nothing of this machine's network is touched. Needs root.`,
   tullectl lab up --nodes 4                 bring a lab up to play in it
   tullectl lab exec node1 -- ip route
   tullectl lab down`,
-		Args: knownLabCommand,
-		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.SuggestionsMinimumDistance = 2
-	c.AddCommand(labRunCommand(), labUpCommand(), labProveCommand(), labStatusCommand(), labExecCommand(), labDownCommand(), labListCommand())
-	c.AddCommand(labInitCommand(), labEtcdCommand(), labServeCommand(), labGetCommand())
-	return c
-}
-
-func knownLabCommand(c *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
-	}
-	text := fmt.Sprintf("%q is no command of %s", args[0], c.CommandPath())
-	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
-		text += "; did you mean " + strings.Join(near, " or ") + "?"
-	}
-	return usageError{errors.New(text)}
+	return group(c,
+		labRunCommand(), labUpCommand(), labProveCommand(), labStatusCommand(), labExecCommand(), labDownCommand(), labListCommand(),
+		labInitCommand(), labEtcdCommand(), labServeCommand(), labGetCommand())
 }
 
 // labFlags are what up and run take alike.

@@ -4,19 +4,28 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"text/tabwriter"
+	"io"
 
 	"github.com/spf13/cobra"
 
 	"tulle/internal/lab"
+	"tulle/internal/table"
 )
+
+// labRow is a lab as JSON tells it.
+type labRow struct {
+	Name    string `json:"name"`
+	Up      bool   `json:"up"`      // afterwards, of lab down
+	Running int    `json:"running"` // hosts, or before lab down
+	Hosts   int    `json:"hosts"`
+}
 
 func labDownCommand() *cobra.Command {
 	var name string
-	var all bool
+	var all, asJSON bool
 	c := &cobra.Command{
 		Use:     "down",
-		Short:   "Take a lab down, or what is left of one",
+		Short:   "take a lab down, or what is left of one",
 		Example: "  tullectl lab down\n  tullectl lab down --all",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -27,43 +36,60 @@ func labDownCommand() *cobra.Command {
 					return err
 				}
 			}
-			if len(names) == 0 {
-				fmt.Fprintln(c.OutOrStdout(), "no lab is up")
-			}
 			var errs []error
+			rows := []labRow{}
 			for _, name := range names {
-				errs = append(errs, labDown(c.Context(), c, name))
+				row, err := labDown(c.Context(), name)
+				errs = append(errs, err)
+				if err == nil {
+					rows = append(rows, row)
+				}
 			}
+			errs = append(errs, printDown(c.OutOrStdout(), rows, asJSON))
 			return errors.Join(errs...)
 		},
 	}
 	nameFlag(c, &name)
 	c.Flags().BoolVar(&all, "all", false, "all labs of this machine")
+	jsonFlag(c.Flags(), &asJSON)
 	c.MarkFlagsMutuallyExclusive("name", "all")
 	return c
 }
 
-func labDown(ctx context.Context, c *cobra.Command, name string) error {
+func labDown(ctx context.Context, name string) (labRow, error) {
 	l, err := lab.Load(name)
 	if errors.Is(err, lab.ErrNone) {
-		fmt.Fprintf(c.OutOrStdout(), "lab %s is not up; nothing to do\n", name)
-		return nil
+		return labRow{Name: name}, nil
 	}
 	if err != nil {
-		return err
+		return labRow{}, err
 	}
 	ended, err := l.Down(ctx)
-	if err != nil {
-		return err
+	return labRow{Name: name, Running: ended, Hosts: len(l.Hosts)}, err
+}
+
+func printDown(w io.Writer, rows []labRow, asJSON bool) error {
+	if asJSON {
+		return printJSON(w, rows)
 	}
-	fmt.Fprintf(c.OutOrStdout(), "lab %s is down: %d of %d hosts were running\n", name, ended, len(l.Hosts))
+	if len(rows) == 0 {
+		fmt.Fprintln(w, "no lab is up")
+	}
+	for _, row := range rows {
+		if row.Hosts == 0 {
+			fmt.Fprintf(w, "lab %s is not up; nothing to do\n", row.Name)
+			continue
+		}
+		fmt.Fprintf(w, "lab %s is down: %d of %d hosts were running\n", row.Name, row.Running, row.Hosts)
+	}
 	return nil
 }
 
 func labListCommand() *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	c := &cobra.Command{
 		Use:     "list",
-		Short:   "List the labs of this machine",
+		Short:   "list the labs of this machine",
 		Example: "  tullectl lab list",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -72,16 +98,25 @@ func labListCommand() *cobra.Command {
 				return err
 			}
 			var errs []error
-			w := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
+			rows := []labRow{}
 			for _, name := range names {
 				l, err := lab.Load(name)
 				if err != nil {
 					errs = append(errs, err)
 					continue
 				}
-				fmt.Fprintf(w, "%s\t%d of %d hosts run\n", name, l.Alive(), len(l.Hosts))
+				rows = append(rows, labRow{Name: name, Up: true, Running: l.Alive(), Hosts: len(l.Hosts)})
 			}
-			return errors.Join(append(errs, w.Flush())...)
+			if asJSON {
+				return errors.Join(append(errs, printJSON(c.OutOrStdout(), rows))...)
+			}
+			var t table.Table
+			for _, row := range rows {
+				t.Add(row.Name, fmt.Sprintf("%d of %d hosts run", row.Running, row.Hosts))
+			}
+			return errors.Join(append(errs, t.Write(c.OutOrStdout(), false))...)
 		},
 	}
+	jsonFlag(c.Flags(), &asJSON)
+	return c
 }

@@ -18,7 +18,7 @@ func labExecCommand() *cobra.Command {
 	var name string
 	c := &cobra.Command{
 		Use:     "exec HOST|POD -- COMMAND...",
-		Short:   "Run a command on a host or in a pod of a lab",
+		Short:   "run a command on a host or in a pod of a lab",
 		Long:    "Runs a command on a host or in a pod of a lab, with this terminal. Its exit status is that of the command.",
 		Example: "  tullectl lab exec node1 -- bridge fdb show dev tulle.1\n  tullectl lab exec pod1-1 -- sh",
 		Args:    cobra.MinimumNArgs(1),

@@ -14,7 +14,7 @@ func labInitCommand() *cobra.Command {
 	var o lab.InitOptions
 	c := &cobra.Command{
 		Use:    "init",
-		Short:  "Be pid 1 of a host of a lab",
+		Short:  "be pid 1 of a host of a lab",
 		Hidden: true,
 		Args:   cobra.NoArgs,
 		RunE:   func(*cobra.Command, []string) error { return lab.RunInit(o) },
@@ -28,7 +28,7 @@ func labInitCommand() *cobra.Command {
 func labEtcdCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:    "etcd",
-		Short:  "Be the etcd of a lab",
+		Short:  "be the etcd of a lab",
 		Hidden: true,
 		Args:   cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -41,7 +41,7 @@ func labServeCommand() *cobra.Command {
 	var name string
 	c := &cobra.Command{
 		Use:    "serve",
-		Short:  "Be the process in a pod of a lab",
+		Short:  "be the process in a pod of a lab",
 		Hidden: true,
 		Args:   cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -55,7 +55,7 @@ func labServeCommand() *cobra.Command {
 func labGetCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:    "get URL",
-		Short:  "Print what an HTTP server answers",
+		Short:  "print what an HTTP server answers",
 		Hidden: true,
 		Args:   cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {

@@ -12,9 +12,10 @@ import (
 
 func labRunCommand() *cobra.Command {
 	var o lab.Options
+	var asJSON bool
 	c := &cobra.Command{
 		Use:   "run",
-		Short: "Bring a lab up, prove that its pods reach each other, take it down",
+		Short: "bring a lab up, prove that its pods reach each other, take it down",
 		Long: `Brings a lab up, tries every check with real traffic, prints what was seen and
 takes the lab down. The exit status is 0 only if all checks held.`,
 		Example: "  tullectl lab run --nodes 3 --pods 2",
@@ -24,15 +25,16 @@ takes the lab down. The exit status is 0 only if all checks held.`,
 				return usageError{fmt.Errorf("%d nodes with %d pods: the proof needs at least 2 of each; lab up takes fewer", o.Nodes, o.Pods)}
 			}
 			o.Progress = steps(c.ErrOrStderr())
-			return untilSignal(c.Context(), func(ctx context.Context) error { return labRun(ctx, c, o) })
+			return untilSignal(c.Context(), func(ctx context.Context) error { return labRun(ctx, c, o, asJSON) })
 		},
 	}
 	labFlags(c, &o)
 	c.Flags().StringVar(&o.Name, "name", "", "name of the lab (default: one that no other lab has)")
+	jsonFlag(c.Flags(), &asJSON)
 	return c
 }
 
-func labRun(ctx context.Context, c *cobra.Command, o lab.Options) error {
+func labRun(ctx context.Context, c *cobra.Command, o lab.Options, asJSON bool) error {
 	l, err := lab.Up(ctx, o)
 	if err != nil {
 		return err
@@ -43,15 +45,38 @@ func labRun(ctx context.Context, c *cobra.Command, o lab.Options) error {
 	if ctx.Err() != nil && downErr == nil {
 		return context.Cause(ctx)
 	}
-	return errors.Join(printProof(c, proof, proveErr), downErr)
+	return errors.Join(printProof(c, proof, proveErr, asJSON), downErr)
+}
+
+// proofRow is a check as JSON tells it.
+type proofRow struct {
+	Name    string  `json:"name"`
+	Held    bool    `json:"held"`
+	Seen    string  `json:"seen,omitempty"`
+	Error   string  `json:"error,omitempty"`
+	Seconds float64 `json:"seconds"`
 }
 
 // printProof prints what was tried. Then the table says why it failed.
-func printProof(c *cobra.Command, proof lab.Proof, err error) error {
+func printProof(c *cobra.Command, proof lab.Proof, err error, asJSON bool) error {
 	if len(proof.Rows) == 0 {
 		return err
 	}
-	fmt.Fprintf(c.OutOrStdout(), "\n%s", proof)
+	if asJSON {
+		var rows []proofRow
+		for _, r := range proof.Rows {
+			row := proofRow{Name: r.Name, Held: r.Err == nil, Seen: r.Seen, Seconds: r.Took.Seconds()}
+			if r.Err != nil {
+				row.Error = r.Err.Error()
+			}
+			rows = append(rows, row)
+		}
+		if err := printJSON(c.OutOrStdout(), rows); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintf(c.OutOrStdout(), "\n%s", proof)
+	}
 	if err != nil {
 		return exitError{status: exitFailed}
 	}
@@ -60,11 +85,12 @@ func printProof(c *cobra.Command, proof lab.Proof, err error) error {
 
 func labProveCommand() *cobra.Command {
 	var name string
+	var asJSON bool
 	c := &cobra.Command{
 		Use:     "prove",
-		Short:   "Prove that the pods of a lab that is up reach each other",
+		Short:   "prove that the pods of a lab that is up reach each other",
 		Long:    "Tries every check of lab run in a lab that is up. The exit status is 0 only if all checks held.",
-		Example: "  tullectl lab up && tullectl lab prove",
+		Example: "  tullectl lab prove\n  tullectl lab prove --json | jq '.[] | select(.held | not)'",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			l, err := lab.Load(name)
@@ -75,9 +101,10 @@ func labProveCommand() *cobra.Command {
 			if c.Context().Err() != nil {
 				return err
 			}
-			return printProof(c, proof, err)
+			return printProof(c, proof, err, asJSON)
 		},
 	}
 	nameFlag(c, &name)
+	jsonFlag(c.Flags(), &asJSON)
 	return c
 }

@@ -1,13 +1,14 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
-	"text/tabwriter"
+	"io"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
 	"tulle/internal/lab"
+	"tulle/internal/table"
 )
 
 func labStatusCommand() *cobra.Command {
@@ -15,7 +16,7 @@ func labStatusCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:     "status",
-		Short:   "Show the hosts and pods of a lab",
+		Short:   "show the hosts and pods of a lab",
 		Example: "  tullectl lab status\n  tullectl lab status --json",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -25,27 +26,28 @@ func labStatusCommand() *cobra.Command {
 			}
 			report := l.Report(c.Context())
 			if asJSON {
-				e := json.NewEncoder(c.OutOrStdout())
-				e.SetIndent("", "  ")
-				return e.Encode(report)
+				return printJSON(c.OutOrStdout(), report)
 			}
-			return printReport(c, report)
+			return printReport(c.OutOrStdout(), report)
 		},
 	}
 	nameFlag(c, &name)
-	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	jsonFlag(c.Flags(), &asJSON)
 	return c
 }
 
-func printReport(c *cobra.Command, r lab.Report) error {
-	w := tabwriter.NewWriter(c.OutOrStdout(), 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "HOST\tADDRESS\tPID\tSTATE")
+func printReport(w io.Writer, r lab.Report) error {
+	hosts := table.Table{Head: []string{"HOST", "ADDRESS", "PID", "STATE"}}
 	for _, h := range r.Hosts {
-		fmt.Fprintf(w, "%s\t%s\t%d\t%s\n", h.Name, h.Addr, h.Pid, h.State)
+		hosts.Add(h.Name, h.Addr.String(), strconv.Itoa(h.Pid), h.State)
 	}
-	fmt.Fprintln(w, "\nPOD\tADDRESS\tHOST\tSTATE")
+	pods := table.Table{Head: []string{"POD", "ADDRESS", "HOST", "STATE"}}
 	for _, p := range r.Pods {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", p.Name, p.Addr, p.Host, p.State)
+		pods.Add(p.Name, p.Addr.String(), p.Host, p.State)
 	}
-	return w.Flush()
+	if err := hosts.Write(w, table.Colour(w)); err != nil {
+		return err
+	}
+	fmt.Fprintln(w)
+	return pods.Write(w, table.Colour(w))
 }

@@ -13,22 +13,24 @@ import (
 
 func labUpCommand() *cobra.Command {
 	var o lab.Options
+	var asJSON bool
 	c := &cobra.Command{
 		Use:     "up",
-		Short:   "Bring a lab up that stays until lab down",
+		Short:   "bring a lab up that stays until lab down",
 		Example: "  tullectl lab up --nodes 3 --pods 2\n  tullectl lab exec pod1-1 -- ping -c 3 10.244.60.2",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			o.Progress = steps(c.ErrOrStderr())
-			return untilSignal(c.Context(), func(ctx context.Context) error { return labUp(ctx, c, o) })
+			return untilSignal(c.Context(), func(ctx context.Context) error { return labUp(ctx, c, o, asJSON) })
 		},
 	}
 	labFlags(c, &o)
 	nameFlag(c, &o.Name)
+	jsonFlag(c.Flags(), &asJSON)
 	return c
 }
 
-func labUp(ctx context.Context, c *cobra.Command, o lab.Options) error {
+func labUp(ctx context.Context, c *cobra.Command, o lab.Options, asJSON bool) error {
 	l, err := lab.Up(ctx, o)
 	if err != nil {
 		return err
@@ -36,6 +38,9 @@ func labUp(ctx context.Context, c *cobra.Command, o lab.Options) error {
 	if err := l.Detach(); err != nil {
 		_, downErr := l.Down(context.WithoutCancel(ctx))
 		return errors.Join(err, downErr)
+	}
+	if asJSON {
+		return printJSON(c.OutOrStdout(), l.Report(ctx))
 	}
 	flag := ""
 	if l.Name != labName {

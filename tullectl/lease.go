@@ -13,12 +13,29 @@ import (
 )
 
 func leaseCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "lease",
-		Short: "list, reserve or release the hosts' leases",
-	}
-	cmd.AddCommand(leaseListCommand(), leaseReserveCommand(), leaseReleaseCommand())
-	return cmd
+	return group(&cobra.Command{
+		Use:     "lease",
+		Short:   "list, reserve or release the hosts' leases",
+		Example: "  tullectl lease list\n  tullectl lease reserve 10.244.60.0/24\n  tullectl lease release 10.244.60.0/24",
+	}, leaseListCommand("list", "tullectl lease list"), leaseReserveCommand(), leaseReleaseCommand())
+}
+
+// leasesCommand is lease list by the word that one looks for first.
+func leasesCommand() *cobra.Command { return leaseListCommand("leases", "tullectl leases") }
+
+// leaseRow is a lease as the commands tell it.
+type leaseRow struct {
+	Subnets  []string `json:"subnets"`
+	Node     string   `json:"node,omitempty"`
+	Address  string   `json:"address"`
+	Backend  string   `json:"backend"`
+	Reserved bool     `json:"reserved"`
+	Left     int64    `json:"left,omitempty"` // seconds
+	Granted  int64    `json:"granted,omitempty"`
+}
+
+func rowOf(l subnet.Lease, reserved bool) leaseRow {
+	return leaseRow{Subnets: subnets(l), Node: l.Node, Address: l.AddrText(), Backend: l.Type, Reserved: reserved}
 }
 
 // errNoLease says that nobody has a subnet.

@@ -2,36 +2,27 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
+	"io"
+	"maps"
+	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"tulle/internal/flags"
+	"tulle/internal/table"
 	"tulle/subnet/etcd"
 )
 
-// leaseRow is a lease as list tells it.
-type leaseRow struct {
-	Subnets  []string `json:"subnets"`
-	Node     string   `json:"node,omitempty"`
-	Address  string   `json:"address"`
-	Backend  string   `json:"backend"`
-	Reserved bool     `json:"reserved"`
-	Left     int64    `json:"left,omitempty"` // seconds
-	Granted  int64    `json:"granted,omitempty"`
-}
-
-func leaseListCommand() *cobra.Command {
+func leaseListCommand(use, path string) *cobra.Command {
 	var c etcd.Config
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:     "list",
+		Use:     use,
 		Short:   "list all leases: whose they are, and when they run out",
-		Example: "  tullectl lease list\n  tullectl lease list --json",
+		Example: "  " + path + "\n  " + path + " --json | jq '.[] | .node'",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withStore(cmd, &c, func(ctx context.Context, s *etcd.Store) error {
@@ -41,34 +32,38 @@ func leaseListCommand() *cobra.Command {
 				}
 				rows := []leaseRow{}
 				for r := range snapshot.Leases.All() {
-					left, granted, err := s.Left(ctx, r)
-					if err != nil {
+					row := rowOf(r.Lease, r.ID == 0)
+					if row.Left, row.Granted, err = s.Left(ctx, r); err != nil {
 						return err
 					}
-					rows = append(rows, leaseRow{subnets(r.Lease), r.Node, r.AddrText(), r.Type, r.ID == 0, left, granted})
+					rows = append(rows, row)
 				}
 				if asJSON {
-					e := json.NewEncoder(cmd.OutOrStdout())
-					e.SetIndent("", "  ")
-					return e.Encode(rows)
+					return printJSON(cmd.OutOrStdout(), rows)
 				}
-				t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 8, 2, ' ', 0)
-				fmt.Fprintln(t, "SUBNET\tNODE\tADDRESS\tRUNS OUT IN")
-				for _, row := range rows {
-					end := "reserved"
-					if !row.Reserved {
-						end = (time.Duration(row.Left) * time.Second).String()
-					}
-					fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", strings.Join(row.Subnets, " "), orDash(row.Node), row.Address, end)
-				}
-				for key, err := range snapshot.Faults {
-					fmt.Fprintf(t, "%s\tnot a lease: %s\n", key, err)
-				}
-				return t.Flush()
+				return writeLeases(cmd.OutOrStdout(), rows, snapshot.Faults)
 			})
 		},
 	}
 	flags.Etcd(cmd.Flags(), &c)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "tell all of it as JSON")
+	jsonFlag(cmd.Flags(), &asJSON)
 	return cmd
+}
+
+func writeLeases(w io.Writer, rows []leaseRow, faults map[string]error) error {
+	t := table.Table{Head: []string{"SUBNET", "NODE", "ADDRESS", "RUNS OUT IN"}}
+	for _, row := range rows {
+		end := "reserved"
+		if !row.Reserved {
+			end = (time.Duration(row.Left) * time.Second).String()
+		}
+		t.Add(strings.Join(row.Subnets, "\n"), orDash(row.Node), row.Address, end)
+	}
+	if err := t.Write(w, table.Colour(w)); err != nil {
+		return err
+	}
+	for _, key := range slices.Sorted(maps.Keys(faults)) {
+		fmt.Fprintln(w, strings.Join(table.Wrap("not a lease: "+key+": "+faults[key].Error(), table.Width), "\n"))
+	}
+	return nil
 }

@@ -12,7 +12,7 @@ import (
 
 func leaseReleaseCommand() *cobra.Command {
 	var c etcd.Config
-	var force bool
+	var force, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "release SUBNET",
 		Short: "free the subnet of a host that is gone",
@@ -42,6 +42,9 @@ it again at once, and a reservation, unless it is told to with --force.`,
 				if err := s.Release(ctx, r); err != nil {
 					return err
 				}
+				if asJSON {
+					return printJSON(cmd.OutOrStdout(), rowOf(r.Lease, r.ID == 0))
+				}
 				fmt.Fprintf(cmd.OutOrStdout(), "released %s\n", r.Lease)
 				return nil
 			})
@@ -49,5 +52,6 @@ it again at once, and a reservation, unless it is told to with --force.`,
 	}
 	flags.Etcd(cmd.Flags(), &c)
 	cmd.Flags().BoolVar(&force, "force", false, "release it even if its host may be alive, or it is a reservation")
+	jsonFlag(cmd.Flags(), &asJSON)
 	return cmd
 }

@@ -16,6 +16,7 @@ import (
 func leaseReserveCommand() *cobra.Command {
 	var c etcd.Config
 	var node, address string
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "reserve SUBNET",
 		Short: "keep a subnet for one host for ever",
@@ -37,6 +38,9 @@ finds it when its tulled starts.`,
 				if err := s.Reserve(ctx, l); err != nil {
 					return err
 				}
+				if asJSON {
+					return printJSON(cmd.OutOrStdout(), rowOf(l, true))
+				}
 				fmt.Fprintf(cmd.OutOrStdout(), "reserved %s\n", l)
 				return nil
 			})
@@ -45,6 +49,7 @@ finds it when its tulled starts.`,
 	flags.Etcd(cmd.Flags(), &c)
 	cmd.Flags().StringVar(&node, "node", "", "`name` of the host, where nobody has the subnet yet")
 	cmd.Flags().StringVar(&address, "address", "", "public `address` of the host, where nobody has the subnet yet")
+	jsonFlag(cmd.Flags(), &asJSON)
 	return cmd
 }
 

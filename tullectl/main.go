@@ -14,7 +14,7 @@ import (
 	"tulle/internal/version"
 )
 
-// Exit codes, documented in Documentation/running.md. A command run by `lab
+// Exit codes, documented in Documentation/tullectl.md. A command run by `lab
 // exec` gives its own, and one that Ctrl-C ended gives 130.
 const (
 	exitFailed = 1
@@ -65,14 +65,14 @@ func root() *cobra.Command {
 tulled is, and runs whole labs of hosts on this machine.`,
 		Example: `  tullectl network set --network 10.244.0.0/16
   tullectl status
+  tullectl peers
   tullectl lab run`,
 		Version:       version.String(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return usageError{fmt.Errorf("%w; see %s --help", err, c.CommandPath())}
-	})
-	cmd.AddCommand(networkCommand(), leaseCommand(), statusCommand(), labCommand())
+	cmd.SetFlagErrorFunc(flagFault)
+	group(cmd, networkCommand(), leaseCommand(), leasesCommand(), statusCommand(), peersCommand(), labCommand())
+	fitHelp(cmd)
 	return cmd
 }

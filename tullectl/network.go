@@ -16,12 +16,11 @@ import (
 )
 
 func networkCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "network",
-		Short: "show or set the network that all hosts share",
-	}
-	cmd.AddCommand(networkGetCommand(), networkSetCommand())
-	return cmd
+	cmd := networkGetCommand()
+	cmd.Use, cmd.Short = "network", "show or set the network that all hosts share"
+	cmd.Long = "network prints the configuration that all hosts share, as network get does."
+	cmd.Example = "  tullectl network\n  tullectl network set --network 10.244.0.0/16"
+	return group(cmd, networkGetCommand(), networkSetCommand())
 }
 
 func networkGetCommand() *cobra.Command {
@@ -45,6 +44,7 @@ func networkGetCommand() *cobra.Command {
 		},
 	}
 	flags.Etcd(cmd.Flags(), &c)
+	jsonFlag(cmd.Flags(), new(bool)) // it is JSON in any case
 	return cmd
 }
 
@@ -95,6 +95,7 @@ to etcd. It refuses one that existing leases do not fit in.`,
 	flags.Etcd(cmd.Flags(), &c)
 	f.register(cmd.Flags())
 	cmd.Flags().BoolVar(&force, "force", false, "write it even if existing leases do not fit")
+	jsonFlag(cmd.Flags(), new(bool)) // what it prints is JSON in any case
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "check and print it, and write nothing")
 	return cmd
 }

@@ -10,9 +10,11 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"tulle/internal/flags"
 	"tulle/internal/status"
+	"tulle/internal/table"
 )
 
 func statusCommand() *cobra.Command {
@@ -20,7 +22,7 @@ func statusCommand() *cobra.Command {
 	var addr string
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "tell how this host's tulled is: its lease, its peers, the kernel's tables",
+		Short: "tell how this host's tulled is: lease, peers, kernel",
 		Example: `  tullectl status
   tullectl status --rows
   tullectl status --json | jq .lease`,
@@ -35,11 +37,9 @@ func statusCommand() *cobra.Command {
 			}
 			out := cmd.OutOrStdout()
 			if asJSON {
-				e := json.NewEncoder(out)
-				e.SetIndent("", "  ")
-				return errors.Join(e.Encode(n), health(n))
+				return errors.Join(printJSON(out, n), health(n))
 			}
-			err = n.Write(out)
+			err = n.Write(out, table.Colour(out))
 			if rows {
 				fmt.Fprintln(out)
 				err = errors.Join(err, n.WriteRows(out))
@@ -47,10 +47,14 @@ func statusCommand() *cobra.Command {
 			return errors.Join(err, health(n))
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "tell all of it as JSON")
+	jsonFlag(cmd.Flags(), &asJSON)
 	cmd.Flags().BoolVar(&rows, "rows", false, "show the kernel's rows as well: + is wanted and missing, - is there and not wanted")
-	cmd.Flags().StringVar(&addr, "status-addr", flags.StatusAddr, "`address` that tulled answers on")
+	statusAddrFlag(cmd.Flags(), &addr)
 	return cmd
+}
+
+func statusAddrFlag(fs *pflag.FlagSet, addr *string) {
+	fs.StringVar(addr, "status-addr", flags.StatusAddr, "`address` that tulled answers on")
 }
 
 // ask asks tulled for its state.

@@ -59,11 +59,19 @@ type Lease struct {
 // Peer is another node.
 type Peer struct {
 	Lease
+	// VTEP is the end of the tunnel to it; nil where there is none.
+	VTEP *VTEP `json:"vtep,omitempty"`
 	// Programmed says that all of its rows are in the kernel.
 	Programmed bool     `json:"programmed"`
 	Missing    []string `json:"missing,omitempty"`
 	// LeftOut says why its lease makes no sense; empty if it does.
 	LeftOut string `json:"leftOut,omitempty"`
+}
+
+// VTEP is the end of the tunnel at a node.
+type VTEP struct {
+	Address string `json:"address"`
+	MAC     string `json:"mac"`
 }
 
 // Pass is what the reconciler did last.

@@ -3,58 +3,87 @@ package status
 import (
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
+
+	"tulle/internal/table"
 )
 
 // Write writes what an operator wants to see at a glance.
-func (n Node) Write(w io.Writer) error {
-	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	row := func(name, format string, args ...any) { fmt.Fprintf(t, "%s\t%s\n", name, fmt.Sprintf(format, args...)) }
-	row("node", "%s", n.Name)
-	row("tulled", "%s, up %s", n.Version, time.Since(n.Started).Round(time.Second))
+func (n Node) Write(w io.Writer, colour bool) error {
+	var t table.Table
+	row := func(name string, style table.Style, format string, args ...any) {
+		t.AddCells(table.Cell{Text: name}, table.Cell{Text: fmt.Sprintf(format, args...), Style: style})
+	}
+	row("node", table.Plain, "%s", n.Name)
+	row("tulled", table.Plain, "%s, up %s", n.Version, time.Since(n.Started).Round(time.Second))
 	if n.Ready {
-		row("ready", "yes")
+		row("ready", table.Good, "yes")
 	} else {
-		row("ready", "no: %s", n.Phase)
+		row("ready", table.Bad, "no: %s", n.Phase)
 	}
-	connected := "connected"
+	connected, style := "connected", table.Plain
 	if !n.Etcd.Connected {
-		connected = "not connected"
+		connected, style = "not connected", table.Bad
 	}
-	row("etcd", "%s, %s, %s at revision %d", connected, strings.Join(n.Etcd.Endpoints, " "), n.Etcd.Prefix, n.Etcd.Revision)
+	row("etcd", style, "%s, %s, %s at revision %d", connected, strings.Join(n.Etcd.Endpoints, " "), n.Etcd.Prefix, n.Etcd.Revision)
 	if u := n.Underlay; u != nil {
-		row("underlay", "%s, %s, MTU %d (%s)", u.Dev, u.Address, u.MTU, u.Why)
+		row("underlay", table.Plain, "%s, %s, MTU %d (%s)", u.Dev, u.Address, u.MTU, u.Why)
 	}
 	if l := n.Lease; l != nil {
-		row("lease", "%s, announced at %s by %s", strings.Join(l.Subnets, " "), l.Address, l.Backend)
-		row("device", "%s, MTU %d", n.Device, n.MTU)
+		row("lease", table.Plain, "%s, announced at %s by %s", strings.Join(l.Subnets, " "), l.Address, l.Backend)
+		row("device", table.Plain, "%s, MTU %d", n.Device, n.MTU)
 	}
 	if p := n.LastPass; p != nil {
-		row("last pass", "%s ago, %s, %d changes", time.Since(p.At).Round(time.Second), p.Why, p.Changes)
+		row("last pass", table.Plain, "%s ago, %s, %d changes", time.Since(p.At).Round(time.Second), p.Why, p.Changes)
 		if p.Error != "" {
-			row("", "%s", strings.ReplaceAll(p.Error, "\n", "\n\t"))
+			row("", table.Bad, "%s", p.Error)
 		}
 	}
-	if n.KernelErr != "" {
-		row("kernel", "not known: %s", n.KernelErr)
-	} else {
-		row("kernel", "%d rows wanted, %d differ", len(n.Want), len(n.Difference))
+	switch {
+	case n.KernelErr != "":
+		row("kernel", table.Bad, "not known: %s", n.KernelErr)
+	case len(n.Difference) > 0:
+		row("kernel", table.Bad, "%d rows wanted, %d differ", len(n.Want), len(n.Difference))
+	default:
+		row("kernel", table.Plain, "%d rows wanted, 0 differ", len(n.Want))
 	}
-	for _, t := range n.Troubles {
-		row("trouble", "%s", t)
+	for _, trouble := range n.Troubles {
+		row("trouble", table.Bad, "%s", trouble)
 	}
-	row("peers", "%d, %d programmed", len(n.Peers), n.programmed())
-	if err := t.Flush(); err != nil {
+	row("peers", table.Plain, "%d, %d programmed", len(n.Peers), n.programmed())
+	if err := t.Write(w, colour); err != nil {
 		return err
 	}
-	n.writePeers(w)
-	for _, key := range sorted(n.BadKeys) {
-		fmt.Fprintf(w, "\nnot a lease: %s: %s\n", key, n.BadKeys[key])
+	if len(n.Peers) > 0 {
+		fmt.Fprintln(w)
+		peers := table.Table{Head: []string{"NODE", "SUBNET", "ADDRESS", "PROGRAMMED"}}
+		for _, p := range n.Peers {
+			peers.AddCells(table.Cell{Text: p.name()}, table.Cell{Text: strings.Join(p.Subnets, "\n")}, table.Cell{Text: p.Address}, p.state())
+		}
+		if err := peers.Write(w, colour); err != nil {
+			return err
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(n.BadKeys)) {
+		fmt.Fprintf(w, "\n%s\n", strings.Join(table.Wrap("not a lease: "+key+": "+n.BadKeys[key], table.Width), "\n"))
 	}
 	return nil
+}
+
+// WritePeers writes the peers with the ends of their tunnels.
+func (n Node) WritePeers(w io.Writer, colour bool) error {
+	t := table.Table{Head: []string{"NODE", "SUBNET", "VTEP", "MAC", "PROGRAMMED"}}
+	for _, p := range n.Peers {
+		addr, mac := p.Address, "-"
+		if p.VTEP != nil {
+			addr, mac = p.VTEP.Address, p.VTEP.MAC
+		}
+		t.AddCells(table.Cell{Text: p.name()}, table.Cell{Text: strings.Join(p.Subnets, "\n")}, table.Cell{Text: addr}, table.Cell{Text: mac}, p.state())
+	}
+	return t.Write(w, colour)
 }
 
 func (n Node) programmed() int {
@@ -67,27 +96,25 @@ func (n Node) programmed() int {
 	return count
 }
 
-func (n Node) writePeers(w io.Writer) {
-	if len(n.Peers) == 0 {
-		return
+// name is the node's, which leases that flannel wrote do not tell.
+func (p Peer) name() string {
+	if p.Node == "" {
+		return "-"
 	}
-	fmt.Fprintln(w)
-	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(t, "NODE\tSUBNET\tADDRESS\tPROGRAMMED")
-	for _, p := range n.Peers {
-		name, state := p.Node, "yes"
-		if name == "" {
-			name = "-"
-		}
-		switch {
-		case p.LeftOut != "":
-			state = "left out: " + p.LeftOut
-		case !p.Programmed:
-			state = "no, missing " + strings.Join(p.Missing, "; ")
-		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", name, strings.Join(p.Subnets, " "), p.Address, state)
+	return p.Node
+}
+
+// state says whether the kernel has all rows for the peer, or what is wrong.
+func (p Peer) state() table.Cell {
+	switch {
+	case p.LeftOut != "":
+		return table.Cell{Text: "left out: " + p.LeftOut, Style: table.Warn}
+	case p.Programmed:
+		return table.Cell{Text: "yes", Style: table.Good}
+	case len(p.Missing) == 0:
+		return table.Cell{Text: "not known", Style: table.Bad}
 	}
-	t.Flush()
+	return table.Cell{Text: "no, missing " + strings.Join(p.Missing, "; "), Style: table.Bad}
 }
 
 // WriteRows writes what is wanted of the kernel and marks what differs, as a
@@ -122,13 +149,4 @@ func (n Node) WriteRows(w io.Writer) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
-}
-
-func sorted(m map[string]string) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }

@@ -30,7 +30,7 @@ func running(now time.Time) Node {
 	n.Lease = &Lease{Node: "node1", Subnets: []string{"10.244.180.0/24", "fd42:0:0:b4::/64"}, Address: "192.0.2.11", Backend: "vxlan"}
 	n.Device, n.MTU = "tulle.1", 1450
 	n.Peers = []Peer{
-		{Lease: Lease{Node: "node2", Subnets: []string{"10.244.213.0/24"}, Address: "192.0.2.12", Backend: "vxlan"}, Programmed: true},
+		{Lease: Lease{Node: "node2", Subnets: []string{"10.244.213.0/24"}, Address: "192.0.2.12", Backend: "vxlan"}, VTEP: &VTEP{Address: "192.0.2.12", MAC: "ee:74:a1:02:a6:a2"}, Programmed: true},
 		{Lease: Lease{Node: "node3", Subnets: []string{"10.244.32.0/24"}, Address: "192.0.2.13", Backend: "vxlan"}, Missing: []string{"route 10.244.32.0/24 nhid 7"}},
 		{Lease: Lease{Subnets: []string{"8.8.8.0/24"}, Address: "192.0.2.99", Backend: "vxlan"}, LeftOut: "its subnet is outside of the configured Network"},
 	}
@@ -59,7 +59,11 @@ func TestText(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { // so that times since are always the same
 				var b strings.Builder
 				n := node(time.Now())
-				if err := n.Write(&b); err != nil {
+				if err := n.Write(&b, false); err != nil {
+					t.Fatal(err)
+				}
+				b.WriteString("\n")
+				if err := n.WritePeers(&b, false); err != nil {
 					t.Fatal(err)
 				}
 				b.WriteString("\n")
