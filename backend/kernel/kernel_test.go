@@ -17,7 +17,7 @@ import (
 type host struct{ ns netns.NsHandle }
 
 // fresh makes a host and moves the test into it.
-func fresh(t *testing.T) host {
+func fresh(t testing.TB) host {
 	t.Helper()
 	root.Require(t)
 	runtime.LockOSThread() // and never unlock: the thread ends with the test
@@ -56,7 +56,7 @@ func (h host) enter(t *testing.T) {
 var outside, _ = netns.Get()
 
 // inside stops a test that would touch the machine itself.
-func inside(t *testing.T) {
+func inside(t testing.TB) {
 	t.Helper()
 	if here, err := netns.Get(); err != nil || here.Equal(outside) {
 		t.Fatalf("the test is not in its network namespace (%v); call fresh or enter", err)
@@ -66,7 +66,7 @@ func inside(t *testing.T) {
 }
 
 // run runs a command in the test's namespace and returns what it prints.
-func run(t *testing.T, command string) string {
+func run(t testing.TB, command string) string {
 	t.Helper()
 	inside(t)
 	args := strings.Fields(command)

@@ -2,137 +2,163 @@ package kernel
 
 import (
 	"context"
-	"encoding/binary"
+	"errors"
 	"fmt"
-	"os"
-	"strings"
+	"runtime"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"tulle/backend"
-	"tulle/subnet"
 )
 
-// legacyPeriod is how often legacy tables are looked at, where there are any.
-const legacyPeriod = 500 * time.Millisecond
+const (
+	// legacyPeriod is how often legacy tables are looked at, where there are any.
+	legacyPeriod = 500 * time.Millisecond
+	// Reading their rules has bounds: these are how much longer than a read the time
+	// to the next one is, for all tables together, where nothing tells that they may
+	// have changed and where something does.
+	idleShare = 2000
+	busyShare = 50
+)
 
-// legacyTables are the tables of iptables as it was before nftables.
-type legacyTables []legacyTable
-
-// WatchLegacyRules tells l about changes of legacy tables until ctx ends, and
-// returns the error of ctx then. The kernel tells nothing about these, so it
-// looks twice a second at how many rules they have, which costs a system call.
-// A rule that is replaced by another of the same size is not seen.
+// WatchLegacyRules tells l about changes of chains of ours in legacy tables, and
+// of those that lead to them, until ctx ends, and returns the error of ctx then.
+// The kernel tells nothing about these. So it looks twice a second at where
+// their chains begin, which shows nearly all that can happen, and whether
+// somebody held the lock of the iptables programs. Where one of these says that
+// there may be a change, the rules are read; and now and then where nothing does,
+// as often as half a thousandth of a processor allows.
 func (k *Kernel) WatchLegacyRules(ctx context.Context, l Listener) error {
 	tables, err := openLegacy(k.tables.jumps)
 	if err != nil {
 		return fmt.Errorf("open legacy tables: %w", err)
 	}
 	defer tables.close()
+	tables.changed(time.Now()) // from now on
 	tick := time.NewTicker(legacyPeriod)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-tick.C:
-			if tables.changed() {
+		case now := <-tick.C:
+			if tables.changed(now) {
 				l.Wake(backend.Firewall)
 			}
 		}
 	}
 }
 
-// legacyTable is one table of one family.
-type legacyTable struct {
-	socket int // raw, of the family
-	level  int // SOL_IP or SOL_IPV6
-	names  string
-	name   string
-	last   tableSize
+// legacyTables are the tables that jumps are in.
+type legacyTables struct {
+	tables []*watchedTable
+	names  [2]*tableNames // by Family
+	lock   *lockWatch
 }
 
-// tableSize is what the kernel tells of a table without reading it.
-type tableSize struct{ entries, bytes uint32 }
+// watchedTable is a legacy table and how it was when it was looked at last.
+type watchedTable struct {
+	legacyTable
+	info    tableInfo
+	sum     uint64
+	touched bool          // somebody may have changed it since it was read
+	read    time.Time     // when it was
+	cost    time.Duration // of reading it
+}
 
-func openLegacy(jumps []backend.Jump) (legacyTables, error) {
-	var l legacyTables
+func openLegacy(jumps []backend.Jump) (*legacyTables, error) {
+	l := &legacyTables{lock: watchLock()}
+	for f, x := range legacyFamilies {
+		l.names[f] = &tableNames{path: x.names}
+	}
 	for _, j := range jumps {
-		family, level, names := unix.AF_INET, unix.SOL_IP, "/proc/thread-self/net/ip_tables_names"
-		if j.Family == subnet.IPv6 {
-			family, level, names = unix.AF_INET6, unix.SOL_IPV6, "/proc/thread-self/net/ip6_tables_names"
+		t := l.find(j)
+		if t == nil {
+			x := legacyFamilies[j.Family]
+			socket, err := unix.Socket(x.family, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
+			if err != nil {
+				l.close()
+				return nil, err
+			}
+			t = &watchedTable{legacyTable: legacyTable{xtables: x, names: l.names[j.Family], socket: socket, name: j.Table}}
+			l.tables = append(l.tables, t)
 		}
-		socket, err := unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
-		if err != nil {
-			l.close()
-			return nil, err
-		}
-		t := legacyTable{socket: socket, level: level, names: names, name: j.Table}
-		t.changed() // from now on
-		l = append(l, t)
+		t.jumps = append(t.jumps, j)
 	}
 	return l, nil
 }
 
-func (l legacyTables) close() {
-	for _, t := range l {
+func (l *legacyTables) find(j backend.Jump) *watchedTable {
+	for _, t := range l.tables {
+		if t.name == j.Table && t.jumps[0].Family == j.Family {
+			return t
+		}
+	}
+	return nil
+}
+
+func (l *legacyTables) close() {
+	l.lock.close()
+	for _, n := range l.names {
+		n.close()
+	}
+	for _, t := range l.tables {
 		unix.Close(t.socket)
 	}
 }
 
-func (l legacyTables) changed() bool {
-	changed := false
-	for i := range l {
-		changed = l[i].changed() || changed
+// changed reports whether what concerns us is not as it was last time.
+func (l *legacyTables) changed(now time.Time) bool {
+	used, changed := l.lock.used(), false
+	for _, t := range l.tables {
+		t.touched = t.touched || used
+		changed = t.changed(now, time.Duration(len(l.tables))) || changed
 	}
 	return changed
 }
 
-// changed reports whether the table's size is another than last time.
-func (t *legacyTable) changed() bool {
-	var now tableSize
-	// Asking for a table makes it, so only those that are there are asked for.
-	if names, err := os.ReadFile(t.names); err == nil && hasLine(string(names), t.name) {
-		now, err = t.size()
-		if err != nil {
-			return false
-		}
+// changed is that of one of a number of tables.
+func (t *watchedTable) changed(now time.Time, tables time.Duration) bool {
+	info, err := t.look()
+	if err != nil {
+		return false
 	}
-	changed := now != t.last
-	t.last = now
+	t.touched = t.touched || info != t.info
+	pause := tables * idleShare * t.cost
+	if t.touched {
+		pause = tables * busyShare * t.cost
+	}
+	if now.Before(t.read.Add(pause)) {
+		return false
+	}
+	sum, cost, err := t.measure(info)
+	if err != nil {
+		return false // it changes at this moment; the next look comes soon
+	}
+	changed := sum != t.sum
+	t.info, t.sum, t.touched, t.read, t.cost = info, sum, false, now, cost
 	return changed
 }
 
-func hasLine(text, line string) bool {
-	for l := range strings.Lines(text) {
-		if strings.TrimSpace(l) == line {
-			return true
-		}
+// measure reads the rules and tells what of the processor's time that took.
+func (t *watchedTable) measure(info tableInfo) (sum uint64, cost time.Duration, err error) {
+	if info == (tableInfo{}) {
+		return 0, 0, nil // there is no such table
 	}
-	return false
+	runtime.LockOSThread() // whose time it is
+	defer runtime.UnlockOSThread()
+	begin, err := threadTime()
+	if err != nil {
+		return 0, 0, err
+	}
+	sum, err = t.readSum(info)
+	end, timeErr := threadTime()
+	return sum, end - begin, errors.Join(err, timeErr)
 }
 
-// size asks with IPT_SO_GET_INFO or IP6T_SO_GET_INFO, which have one number.
-func (t *legacyTable) size() (tableSize, error) {
-	const getInfo = 64
-	// struct ipt_getinfo: name[32], valid_hooks, hook_entry[5], underflow[5],
-	// num_entries, size.
-	var info [84]byte
-	copy(info[:31], t.name)
-	if err := getsockopt(t.socket, t.level, getInfo, info[:]); err != nil {
-		return tableSize{}, err
-	}
-	return tableSize{binary.NativeEndian.Uint32(info[76:]), binary.NativeEndian.Uint32(info[80:])}, nil
-}
-
-func getsockopt(fd, level, name int, value []byte) error {
-	size := uint32(len(value))
-	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), uintptr(level), uintptr(name),
-		uintptr(unsafe.Pointer(&value[0])), uintptr(unsafe.Pointer(&size)), 0)
-	if errno != 0 {
-		return errno
-	}
-	return nil
+func threadTime() (time.Duration, error) {
+	var now unix.Timespec
+	err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &now)
+	return time.Duration(now.Nano()), err
 }

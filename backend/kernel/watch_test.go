@@ -153,15 +153,26 @@ func TestWatchRules(t *testing.T) {
 			if kind == "legacy" {
 				watch, pause = k.WatchLegacyRules, func() { time.Sleep(legacyPeriod + 100*time.Millisecond) }
 			}
+			run(t, "iptables -N OTHER")
 			wakes := watching(t, h, nil, watch)
 			for _, test := range []struct {
 				command string
 				wake    bool
 			}{
-				{"iptables -N KUBE-X;iptables -A KUBE-X -j ACCEPT", kind == "legacy"}, // which knows no better
+				{"iptables -N KUBE-X;iptables -A KUBE-X -j ACCEPT", false},
+				{"iptables -R KUBE-X 1 -j DROP", false},
+				{"iptables -N A-BEFORE-ALL;iptables -A A-BEFORE-ALL -s 203.0.113.1 -j KUBE-X", false},
+				{"iptables -t nat -A OUTPUT -s 203.0.113.1 -j ACCEPT", false},
 				{"iptables -t nat -D TULLE-POSTROUTING 1", true},
 				{"iptables -I FORWARD -j REJECT", true},
+				{"iptables -R FORWARD 1 -j DROP", true},
 				{"iptables -D FORWARD -j TULLE-FORWARD", true},
+				{"iptables -A FORWARD -j TULLE-FORWARD", true},
+				// Of the same size as what was there.
+				{"iptables -R TULLE-FORWARD 1 -s 203.0.113.0/24 -j ACCEPT", true},
+				{"iptables -R TULLE-FORWARD 1 -s 203.0.113.0/24 -j DROP", true},
+				{"iptables -R FORWARD 2 -j OTHER", true},
+				{"iptables -P FORWARD DROP", true},
 				{"iptables -t nat -F", true},
 			} {
 				pause()
@@ -169,7 +180,12 @@ func TestWatchRules(t *testing.T) {
 				for command := range strings.SplitSeq(test.command, ";") {
 					run(t, command)
 				}
-				pause()
+				if !test.wake {
+					pause()
+				}
+				for end := time.Now().Add(10 * time.Second); test.wake && wakes.Load() == before && time.Now().Before(end); {
+					settle()
+				}
 				if woke := wakes.Load() > before; woke != test.wake {
 					t.Errorf("%s: woke %t, want %t", test.command, woke, test.wake)
 				}
