@@ -84,10 +84,10 @@ func TestPodsOfContainerd(t *testing.T) {
 			}
 		}
 		// The host port of one from the other's node, and from the pod itself.
-		if got := b.ask(ctx, t, a.node.Addr.String()+":8080"); !strings.HasPrefix(got, "web-"+a.node.Name+" ") {
+		if got := b.ask(ctx, t, a.node.Addr().String()+":8080"); !strings.HasPrefix(got, "web-"+a.node.Name+" ") {
 			t.Errorf("attempt %d, host port of %s: %q", attempt, a.node.Name, got)
 		}
-		if got := a.ask(ctx, t, a.node.Addr.String()+":8080"); !strings.HasPrefix(got, "web-"+a.node.Name+" ") {
+		if got := a.ask(ctx, t, a.node.Addr().String()+":8080"); !strings.HasPrefix(got, "web-"+a.node.Name+" ") {
 			t.Errorf("attempt %d, own host port of %s: %q", attempt, a.node.Name, got)
 		}
 		a.remove(ctx, t)

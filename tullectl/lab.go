@@ -59,6 +59,8 @@ Nothing of this machine's network is touched. Needs root.`,
 func labFlags(c *cobra.Command, o *lab.Options) {
 	c.Flags().IntVar(&o.Nodes, "nodes", 3, "hosts that run tulled")
 	c.Flags().IntVar(&o.Pods, "pods", 2, "pods on each node")
+	c.Flags().Var(&o.Families, "families", "of the pods' network: 4, 6 or 46")
+	c.Flags().Var(&o.Underlay, "underlay", "`families` of the hosts' addresses: 4, 6 or 46; packets between hosts travel over IPv4 where there is some")
 	c.Flags().StringVar(&o.Bin, "bin", "", "folder with tulled, tulle and tullectl (default: that of this program)")
 }
 

@@ -26,15 +26,18 @@ func labInitCommand() *cobra.Command {
 }
 
 func labEtcdCommand() *cobra.Command {
-	return &cobra.Command{
+	var url string
+	c := &cobra.Command{
 		Use:    "etcd",
 		Short:  "be the etcd of a lab",
 		Hidden: true,
 		Args:   cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return untilSignal(c.Context(), lab.RunEtcd)
+			return untilSignal(c.Context(), func(ctx context.Context) error { return lab.RunEtcd(ctx, url) })
 		},
 	}
+	c.Flags().StringVar(&url, "url", "", "URL for the nodes")
+	return c
 }
 
 func labServeCommand() *cobra.Command {

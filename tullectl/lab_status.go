@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -36,14 +37,23 @@ func labStatusCommand() *cobra.Command {
 	return c
 }
 
+// list is what there is of each family, side by side.
+func list[T fmt.Stringer](both []T) string {
+	texts := make([]string, len(both))
+	for i, one := range both {
+		texts[i] = one.String()
+	}
+	return strings.Join(texts, " ")
+}
+
 func printReport(w io.Writer, r lab.Report) error {
 	hosts := table.Table{Head: []string{"HOST", "ADDRESS", "PID", "STATE"}}
 	for _, h := range r.Hosts {
-		hosts.Add(h.Name, h.Addr.String(), strconv.Itoa(h.Pid), h.State)
+		hosts.Add(h.Name, list(h.Addrs), strconv.Itoa(h.Pid), h.State)
 	}
 	pods := table.Table{Head: []string{"POD", "ADDRESS", "HOST", "STATE"}}
 	for _, p := range r.Pods {
-		pods.Add(p.Name, p.Addr.String(), p.Host, p.State)
+		pods.Add(p.Name, list(p.Addrs), p.Host, p.State)
 	}
 	if err := hosts.Write(w, table.Colour(w)); err != nil {
 		return err

@@ -59,7 +59,7 @@ func labUp(ctx context.Context, c *cobra.Command, o lab.Options, asJSON bool) er
 func upHints(l *lab.Lab) []string {
 	hints := []string{"status", "prove", "exec node1 -- tullectl status", "exec node1 -- ip route", "exec node1 -- sh"}
 	if n := len(l.Pods); n > 1 {
-		hints = append(hints, fmt.Sprintf("exec %s -- ping -c 3 %s", l.Pods[0].Name, l.Pods[n-1].Addr.Addr()))
+		hints = append(hints, fmt.Sprintf("exec %s -- ping -c 3 %s", l.Pods[0].Name, l.Pods[n-1].Addr()))
 	}
 	return append(hints, "down")
 }

@@ -26,49 +26,52 @@ func saw(ctx context.Context, from *Place, url, answerer string, sources ...neti
 
 // nodeSources are the addresses that a pod may see when the pod's node sends:
 // that of the overlay's device, of the bridge and of the underlay.
-func nodeSources(p *Pod) []netip.Addr {
-	return []netip.Addr{subnet.Gateway(p.Addr), subnet.Bridge(p.Addr).Addr(), p.host.Addr}
+func nodeSources(p *Pod, f subnet.Family) []netip.Addr {
+	sources := []netip.Addr{subnet.Gateway(p.Addrs[f]), subnet.Bridge(p.Addrs[f]).Addr()}
+	if own := p.host.Addrs[f]; own.IsValid() {
+		sources = append(sources, own)
+	}
+	return sources
 }
 
-func checkHostToPod(ctx context.Context, l *Lab) (string, error) {
+func checkHostToPod(ctx context.Context, l *Lab, f subnet.Family) (string, error) {
 	c := l.cast()
-	return saw(ctx, &c.near.host.Place, serveURL(c.far.Addr.Addr()), c.far.Name, nodeSources(c.near)...)
+	return saw(ctx, &c.near.host.Place, serveURL(c.far.Addrs[f].Addr()), c.far.Name, nodeSources(c.near, f)...)
 }
 
 // checkPodToHost asks a server on the other node's underlay address, which lies
 // outside of the pods' network: the source is the pod's node.
-func checkPodToHost(ctx context.Context, l *Lab) (string, error) {
+func checkPodToHost(ctx context.Context, l *Lab, f subnet.Family) (string, error) {
 	c := l.cast()
 	host := c.far.host
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	listener, err := host.Listen(ctx, "tcp", netip.AddrPortFrom(host.Addr, ServePort).String())
+	listener, err := host.Listen(ctx, "tcp", netip.AddrPortFrom(host.Addrs[f], ServePort).String())
 	if err != nil {
 		return "", err
 	}
 	done := make(chan error, 1) // serveHTTP's goroutine sends once
 	go func() { done <- serveHTTP(ctx, listener, host.Name) }()
-	seen, err := saw(ctx, &c.near.Place, serveURL(host.Addr), host.Name, c.near.host.Addr)
+	seen, err := saw(ctx, &c.near.Place, serveURL(host.Addrs[f]), host.Name, c.near.host.Addrs[f])
 	cancel()
 	<-done
 	return seen, err
 }
 
-func checkSourceKept(ctx context.Context, l *Lab) (string, error) {
+func checkSourceKept(ctx context.Context, l *Lab, f subnet.Family) (string, error) {
 	c := l.cast()
-	return saw(ctx, &c.near.Place, serveURL(c.far.Addr.Addr()), c.far.Name, c.near.Addr.Addr())
+	return saw(ctx, &c.near.Place, serveURL(c.far.Addrs[f].Addr()), c.far.Name, c.near.Addrs[f].Addr())
 }
 
-func checkMasquerade(ctx context.Context, l *Lab) (string, error) {
+func checkMasquerade(ctx context.Context, l *Lab, f subnet.Family) (string, error) {
 	c := l.cast()
-	return saw(ctx, &c.near.Place, serveURL(outsideAddr), "outside", c.near.host.Addr)
+	return saw(ctx, &c.near.Place, serveURL(addresses[f].stranger), "outside", c.near.host.Addrs[f])
 }
 
 // checkLocalhost starts a second process in the pod, which asks the first one.
-func checkLocalhost(ctx context.Context, l *Lab) (string, error) {
+func checkLocalhost(ctx context.Context, l *Lab, f subnet.Family) (string, error) {
 	c := l.cast()
-	const localhost = "http://127.0.0.1:8080/"
-	text, err := c.near.Exec(ctx, "tullectl", "lab", "get", localhost)
+	text, err := c.near.Exec(ctx, "tullectl", "lab", "get", serveURL(loopback[f]))
 	if err != nil {
 		return "", err
 	}

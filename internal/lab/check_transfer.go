@@ -8,6 +8,8 @@ import (
 	"io"
 	"net/http"
 	"time"
+
+	"tulle/subnet"
 )
 
 const (
@@ -17,21 +19,21 @@ const (
 
 // checkTransfer fetches 100 MB from a pod on another host, compares the checksum,
 // and looks at both pods and both hosts for fragments.
-func checkTransfer(ctx context.Context, l *Lab) (string, error) {
+func checkTransfer(ctx context.Context, l *Lab, f subnet.Family) (string, error) {
 	c := l.cast()
 	return unfragmented([]*Place{&c.near.Place, &c.far.Place, &c.near.host.Place, &c.far.host.Place}, func() (string, error) {
-		return fetchNoise(ctx, c.near, c.far)
+		return fetchNoise(ctx, c.near, c.far, f)
 	})
 }
 
-func fetchNoise(ctx context.Context, from, to *Pod) (string, error) {
+func fetchNoise(ctx context.Context, from, to *Pod, f subnet.Family) (string, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, transferTimeout, fmt.Errorf("not done within %s", transferTimeout))
 	defer cancel()
 	want := sha256.New()
 	if _, err := io.Copy(want, noise(transferBytes)); err != nil {
 		return "", err
 	}
-	url := fmt.Sprintf("%sbytes?n=%d", serveURL(to.Addr.Addr()), transferBytes)
+	url := fmt.Sprintf("%sbytes?n=%d", serveURL(to.Addrs[f].Addr()), transferBytes)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return "", err

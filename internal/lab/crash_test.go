@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -162,7 +163,7 @@ func TestDetachedLab(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want(`"name":"pod2-1"`, 0, "exec", "pod1-1", "--", "tullectl", "lab", "get", serveURL(l.Pods[1].Addr.Addr()))
+	want(`"name":"pod2-1"`, 0, "exec", "pod1-1", "--", "tullectl", "lab", "get", serveURL(l.Pods[1].Addr()))
 
 	// A shell that has no job control complains, and ends with another status.
 	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
@@ -180,7 +181,7 @@ func TestDetachedLab(t *testing.T) {
 	if err := json.Unmarshal([]byte(text), &r); err != nil {
 		t.Fatalf("status --json: %v\n%s", err, text)
 	}
-	if len(r.Hosts) != 4 || len(r.Pods) != 2 || r.Pods[1].Addr != l.Pods[1].Addr {
+	if len(r.Hosts) != 4 || len(r.Pods) != 2 || !slices.Equal(r.Pods[1].Addrs, valid(l.Pods[1].Addrs)) {
 		t.Errorf("status --json: %d hosts and %d pods, want 4 and 2:\n%s", len(r.Hosts), len(r.Pods), text)
 	}
 

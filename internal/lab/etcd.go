@@ -3,15 +3,20 @@ package lab
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"syscall"
 	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
+
+	"tulle/subnet"
 )
 
 // EtcdURL is where the lab's etcd listens for the nodes.
-const EtcdURL = "http://192.0.2.1:2379"
+func (l *Lab) EtcdURL() string {
+	return "http://" + netip.AddrPortFrom(addresses[l.Underlay.First()].underlay.Addr(), 2379).String()
+}
 
 const (
 	etcdName  = "etcd"
@@ -28,10 +33,10 @@ const startTimeout = time.Minute
 // left there, and returns when it answers.
 func (l *Lab) StartEtcd(ctx context.Context) error {
 	h := l.Host("underlay")
-	if _, err := h.Keep(ctx, StartArgs{Name: etcdName, Args: []string{"tullectl", "lab", "etcd"}}); err != nil {
+	if _, err := h.Keep(ctx, StartArgs{Name: etcdName, Args: []string{"tullectl", "lab", "etcd", "--url", l.EtcdURL()}}); err != nil {
 		return err
 	}
-	return h.waitAnswer(ctx, etcdName, &h.Place, EtcdURL+"/health")
+	return h.waitAnswer(ctx, etcdName, &h.Place, l.EtcdURL()+"/health")
 }
 
 // StopEtcd sends etcd a signal and, unless that was SIGSTOP or SIGCONT, waits
@@ -47,12 +52,16 @@ func (l *Lab) WipeEtcd(ctx context.Context) error {
 	return err
 }
 
-// RunEtcd is `tullectl lab etcd`: it serves until ctx ends.
-func RunEtcd(ctx context.Context) error {
+// RunEtcd is `tullectl lab etcd`: it serves the nodes at nodesURL until ctx ends.
+func RunEtcd(ctx context.Context, nodesURL string) error {
+	forNodes, err := url.Parse(nodesURL)
+	if err != nil {
+		return err
+	}
 	cfg := embed.NewConfig()
 	cfg.Dir = etcdDir
-	cfg.ListenClientUrls = []url.URL{parseURL(EtcdURL), parseURL(etcdLocal)}
-	cfg.AdvertiseClientUrls = []url.URL{parseURL(EtcdURL)}
+	cfg.ListenClientUrls = []url.URL{*forNodes, parseURL(etcdLocal)}
+	cfg.AdvertiseClientUrls = []url.URL{*forNodes}
 	cfg.ListenPeerUrls = []url.URL{parseURL(etcdPeers)}
 	cfg.AdvertisePeerUrls = cfg.ListenPeerUrls
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
@@ -80,9 +89,19 @@ func parseURL(text string) url.URL {
 	return *u
 }
 
+// networkFlags are those of tullectl network set for the network that Up makes.
+func (l *Lab) networkFlags() []string {
+	var flags []string
+	for _, f := range l.Families.List() {
+		name := [2]string{subnet.IPv4: "--network", subnet.IPv6: "--ipv6-network"}[f]
+		flags = append(flags, name, addresses[f].pods.String())
+	}
+	return flags
+}
+
 // SetNetwork runs tullectl network set with these flags.
 func (l *Lab) SetNetwork(ctx context.Context, flags ...string) error {
-	args := append([]string{"tullectl", "network", "set", "--etcd-endpoints", EtcdURL}, flags...)
+	args := append([]string{"tullectl", "network", "set", "--etcd-endpoints", l.EtcdURL()}, flags...)
 	_, err := l.Host("underlay").Exec(ctx, args...)
 	return err
 }

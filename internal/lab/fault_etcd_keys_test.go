@@ -31,7 +31,7 @@ func (l *Lab) etcd(t *testing.T, call string, request, answer any) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	resp, err := l.Host("underlay").Client().Post(EtcdURL+"/v3/"+call, "application/json", bytes.NewReader(body))
+	resp, err := l.Host("underlay").Client().Post(l.EtcdURL()+"/v3/"+call, "application/json", bytes.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}

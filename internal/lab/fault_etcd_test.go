@@ -140,7 +140,7 @@ func TestFaultsOfEtcd(t *testing.T) {
 		heals(t, etcdIs(t, v.Host, 1))
 		time.Sleep(2 * time.Second) // in which nothing must be torn down
 		wantUntouched(t)
-		if err := l.SetNetwork(t.Context(), "--network", podNetwork.String()); err != nil {
+		if err := l.SetNetwork(t.Context(), l.networkFlags()...); err != nil {
 			t.Fatal(err)
 		}
 		took := heals(t, leasesAre(t, l, keys))
@@ -156,7 +156,7 @@ func TestFaultsOfEtcd(t *testing.T) {
 	t.Run("wiped with another cluster's peers in it", func(t *testing.T) {
 		probe := v.probe(t)
 		if err := errors.Join(l.StopEtcd(t.Context(), unix.SIGKILL), l.WipeEtcd(t.Context()), l.StartEtcd(t.Context()),
-			l.SetNetwork(t.Context(), "--network", podNetwork.String())); err != nil {
+			l.SetNetwork(t.Context(), l.networkFlags()...)); err != nil {
 			t.Fatal(err)
 		}
 		took := heals(t, leasesAre(t, l, keys))

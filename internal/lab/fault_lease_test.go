@@ -40,7 +40,7 @@ func TestFaultsOfTheLease(t *testing.T) {
 			t.Fatal(err)
 		}
 		wantExit(t, other)
-		log.wantOnce(t, "the name "+v.Name+" is that of a node at "+v.Addr.String())
+		log.wantOnce(t, "the name "+v.Name+" is that of a node at "+v.Addr().String())
 		startReady(t, other)
 		if got := leaseKey(t, other); got != otherKey {
 			t.Errorf("%s has subnet %s, want %s", other.Name, got, otherKey)
@@ -52,11 +52,11 @@ func TestFaultsOfTheLease(t *testing.T) {
 		stopDaemon(t, other, unix.SIGTERM)
 		l.del(t, subnetsDir+otherKey) // it is new
 		log := other.journal(t)
-		if err := other.StartDaemon(t.Context(), "--public-ip="+v.Addr.String(), "--node-name=clone"); err != nil {
+		if err := other.StartDaemon(t.Context(), "--public-ip="+v.Addr().String(), "--node-name=clone"); err != nil {
 			t.Fatal(err)
 		}
 		wantExit(t, other)
-		for _, word := range []string{"our public address " + v.Addr.String(), "of node " + v.Name, "clone"} {
+		for _, word := range []string{"our public address " + v.Addr().String(), "of node " + v.Name, "clone"} {
 			if log.count(t, word) == 0 {
 				t.Errorf("no %q in the log:\n%s", word, log.text(t))
 			}

@@ -235,7 +235,7 @@ func (j journal) tells(t *testing.T, words string) func() error {
 // probe starts a probe between the pods of the victim.
 func (v victim) probe(t *testing.T) *Probe {
 	t.Helper()
-	p, err := StartProbe(v.near, v.far)
+	p, err := StartProbe(v.near, v.far, subnet.IPv4)
 	if err == nil {
 		err = answers(t, p)
 	}

@@ -59,7 +59,7 @@ func TestFaultsOfTheUnderlay(t *testing.T) {
 		log := v.journal(t)
 		follows(t, func() {
 			v.sh(t, "ip link del eth0; sleep 1")
-			if err := plug(l.Host("underlay"), v.Host, underlayBridge, underlayRouter); err != nil {
+			if err := l.plug(v.Host); err != nil {
 				t.Fatal(err)
 			}
 		}, rowsAre(t, v.Host, right))
@@ -69,7 +69,7 @@ func TestFaultsOfTheUnderlay(t *testing.T) {
 	t.Run("deleted and made again at once", func(t *testing.T) {
 		follows(t, func() {
 			v.sh(t, "ip link del eth0")
-			if err := plug(l.Host("underlay"), v.Host, underlayBridge, underlayRouter); err != nil {
+			if err := l.plug(v.Host); err != nil {
 				t.Fatal(err)
 			}
 		}, rowsAre(t, v.Host, right))
@@ -94,9 +94,9 @@ func TestFaultsOfTheUnderlay(t *testing.T) {
 				return nil
 			})
 		}
-		change(v.Addr, addr)
+		change(v.Addr(), addr)
 		log.wantOnce(t, "underlay changed")
-		change(addr, v.Addr)
+		change(addr, v.Addr())
 		heals(t, rowsAre(t, v.Host, right))
 		wantRight(t, peer)
 	})
@@ -157,7 +157,7 @@ func TestStrangersStay(t *testing.T) {
 	}
 
 	t.Run("a peer that left while the daemon was down is gone after its start", func(t *testing.T) {
-		goneAddr, lease := gone.Addr.String(), leaseKey(t, gone)
+		goneAddr, lease := gone.Addr().String(), leaseKey(t, gone)
 		stopDaemon(t, v.Host, unix.SIGTERM)
 		stopDaemon(t, gone, unix.SIGKILL)
 		l.del(t, subnetsDir+lease)
@@ -187,7 +187,7 @@ func TestStrangersStay(t *testing.T) {
 	t.Run("a stranger's rows stay when all of ours are made anew", func(t *testing.T) {
 		v.sh(t, "ip link del tulle.1")
 		heals(t, func() error {
-			if text := rows(t.Context(), v.Host); !strings.Contains(text, "dst "+v.far.host.Addr.String()+" ") {
+			if text := rows(t.Context(), v.Host); !strings.Contains(text, "dst "+v.far.host.Addr().String()+" ") {
 				return fmt.Errorf("the device is not back:\n%s", text)
 			}
 			return nil

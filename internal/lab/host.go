@@ -14,6 +14,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"tulle/subnet"
 )
 
 // Role says what a host is for.
@@ -29,12 +31,21 @@ const (
 // Host is a machine of the lab: a process and the namespaces that end with it.
 type Host struct {
 	Place
-	Role Role
-	Addr netip.Addr // on the underlay, or on the network outside
+	Role  Role
+	Addrs [2]netip.Addr // on the underlay, or on the network outside, by subnet.Family
 
+	lab      *Lab
 	process  process
 	dir      string   // on the machine
 	lifeline *os.File // the host lives as long as somebody holds it; nil: detached
+}
+
+// Addr is the host's address that other hosts use: that of IPv4 if it has one.
+func (h *Host) Addr() netip.Addr {
+	if four := h.Addrs[subnet.IPv4]; four.IsValid() {
+		return four
+	}
+	return h.Addrs[subnet.IPv6]
 }
 
 // startHost starts a host's init and returns when it stands. The host is

@@ -100,8 +100,10 @@ func setUpHost(o InitOptions) (net.Listener, error) {
 	}
 	// A new network namespace starts with the machine's settings. That the
 	// nodes forward must be tulled's doing.
-	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("0"), 0); err != nil {
-		return nil, err
+	for _, setting := range forwarding {
+		if err := os.WriteFile("/proc/sys/"+setting, []byte("0"), 0); err != nil {
+			return nil, err
+		}
 	}
 	return net.Listen("unix", filepath.Join(hostDir, initSocket))
 }

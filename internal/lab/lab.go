@@ -22,6 +22,9 @@ type Lab struct {
 	Hosts []*Host // underlay, nodes, outside
 	Pods  []*Pod  // by host
 
+	Families Families // of the pods
+	Underlay Families // of the hosts
+
 	dir      string
 	progress func(string)
 
@@ -40,8 +43,8 @@ func newLab(name string) *Lab {
 	return &Lab{Name: name, dir: filepath.Join(Dir, name), progress: func(string) {}}
 }
 
-func (l *Lab) newHost(name string, role Role, addr netip.Addr) *Host {
-	h := &Host{Place: Place{Name: name}, Role: role, Addr: addr, dir: filepath.Join(l.dir, name)}
+func (l *Lab) newHost(name string, role Role, addrs [2]netip.Addr) *Host {
+	h := &Host{Place: Place{Name: name}, Role: role, Addrs: addrs, lab: l, dir: filepath.Join(l.dir, name)}
 	h.host = h
 	return h
 }

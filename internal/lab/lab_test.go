@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"tulle/subnet"
 )
 
 // up brings a lab up that ends with the test.
@@ -79,8 +81,8 @@ func TestLab(t *testing.T) {
 		if _, err := l.Place(last.Name); err == nil {
 			t.Errorf("Place(%s) finds the pod that was removed", last.Name)
 		}
-		if err := pingOnce(t.Context(), &l.Pods[0].Place, last, smallPing); err == nil {
-			t.Errorf("%s still answers at %s after it was removed", last.Name, last.Addr)
+		if err := pingOnce(t.Context(), &l.Pods[0].Place, last.Addr(), echoes[subnet.IPv4].small()); err == nil {
+			t.Errorf("%s still answers at %s after it was removed", last.Name, last.Addr())
 		}
 		if _, err := l.AddPod(t.Context(), last.Host(), last.Name); err != nil {
 			t.Fatal(err)
@@ -91,12 +93,14 @@ func TestLab(t *testing.T) {
 
 func wantWhole(t *testing.T, l *Lab) {
 	t.Helper()
-	m, err := l.Measure(t.Context(), 1)
-	if err == nil {
-		_, err = m.verdict()
-	}
-	if err != nil {
-		t.Error(err)
+	for _, f := range l.Families.List() {
+		m, err := l.Measure(t.Context(), f, 1)
+		if err == nil {
+			_, err = m.verdict()
+		}
+		if err != nil {
+			t.Errorf("%s: %v", f, err)
+		}
 	}
 }
 
@@ -104,8 +108,8 @@ func wantWhole(t *testing.T, l *Lab) {
 // need. What the kernel changes by itself is not in it: timers of the bridge,
 // MAC addresses that it learned, IPv6 addresses that it still tries.
 var dataPlane = []string{
-	"ip link", "ip -d link show tulle.1", "ip -4 address", "ip route", "ip nexthop", "ip neigh show nud permanent",
-	"bridge fdb show dev tulle.1", "iptables-save",
+	"ip link", "ip -d link show tulle.1", "ip -4 address", "ip -6 address show dev tulle.1", "ip route", "ip -6 route show proto 116",
+	"ip nexthop", "ip neigh show nud permanent", "bridge fdb show dev tulle.1", "iptables-save", "ip6tables-save",
 }
 
 func dump(t *testing.T, h *Host) string {
@@ -160,13 +164,13 @@ func restart(t *testing.T, l *Lab, signal unix.Signal) {
 // first that is lost.
 func watch(ctx context.Context, from, to *Pod, stop <-chan struct{}) error {
 	const id = 7 // not that of other pings of this process
-	socket, err := newPinger(ctx, &from.Place, id)
+	socket, err := newPinger(ctx, &from.Place, subnet.FamilyOf(to.Addr()), id)
 	if err != nil {
 		return err
 	}
 	defer socket.close()
 	for pace := time.NewTicker(5 * time.Millisecond); ; {
-		if _, err := socket.ping(ctx, to.Addr.Addr(), smallPing); err != nil {
+		if _, err := socket.ping(ctx, to.Addr(), socket.small()); err != nil {
 			return err
 		}
 		select {
@@ -199,7 +203,7 @@ func TestTwoLabsSideBySide(t *testing.T) {
 	if _, err := broken.Host("underlay").Exec(t.Context(), "ip", "link", "set", "node2", "down"); err != nil {
 		t.Fatal(err)
 	}
-	m, err := broken.Measure(t.Context(), 1)
+	m, err := broken.Measure(t.Context(), subnet.IPv4, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -213,7 +217,7 @@ func TestTwoLabsSideBySide(t *testing.T) {
 	if _, err := m.verdict(); !errors.Is(err, errLost) {
 		t.Errorf("hosts cut off: verdict = %v, want packets lost", err)
 	}
-	if seen, err := checkTransfer(t.Context(), broken); err == nil {
+	if seen, err := checkTransfer(t.Context(), broken, subnet.IPv4); err == nil {
 		t.Errorf("hosts cut off: the transfer held: %s", seen)
 	}
 	wantWhole(t, labs[1])

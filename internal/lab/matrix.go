@@ -13,12 +13,15 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"tulle/subnet"
 )
 
 // Matrix is what pods saw of each other: row is the sender, column the receiver.
 type Matrix struct {
-	Pods  []string
-	Cells [][]Cell
+	Family subnet.Family
+	Pods   []string
+	Cells  [][]Cell
 }
 
 // Cell is one direction between two pods.
@@ -28,32 +31,29 @@ type Cell struct {
 	Err        error         // why the last packet was lost, or could not be sent
 }
 
-const (
-	matrixRounds = 3
-	smallPing    = echoHeaders + 56 // what ping(8) sends
-)
+const matrixRounds = 3
 
-// Measure sends echo requests from every pod to every other, as many as rounds
-// unless one is lost.
+// Measure sends echo requests of one family from every pod to every other, as
+// many as rounds unless one is lost.
 // The error says that measuring itself was not possible; a loss is in the Matrix.
-func (l *Lab) Measure(ctx context.Context, rounds int) (Matrix, error) {
-	m := Matrix{Cells: make([][]Cell, len(l.Pods))}
+func (l *Lab) Measure(ctx context.Context, f subnet.Family, rounds int) (Matrix, error) {
+	m := Matrix{Family: f, Cells: make([][]Cell, len(l.Pods))}
 	addrs := make([]netip.Addr, len(l.Pods))
 	for i, p := range l.Pods {
 		m.Pods = append(m.Pods, p.Name)
-		addrs[i] = p.Addr.Addr()
+		addrs[i] = p.Addrs[f].Addr()
 	}
 	var g errgroup.Group
 	g.SetLimit(runtime.GOMAXPROCS(0)) // more would measure each other
 	for i, p := range l.Pods {
 		m.Cells[i] = make([]Cell, len(addrs))
-		g.Go(func() error { return p.measure(ctx, i, addrs, rounds, m.Cells[i]) })
+		g.Go(func() error { return p.measure(ctx, f, i, addrs, rounds, m.Cells[i]) })
 	}
 	return m, g.Wait()
 }
 
-func (p *Pod) measure(ctx context.Context, self int, addrs []netip.Addr, rounds int, cells []Cell) error {
-	socket, err := newPinger(ctx, &p.Place, os.Getpid()&0xffff)
+func (p *Pod) measure(ctx context.Context, f subnet.Family, self int, addrs []netip.Addr, rounds int, cells []Cell) error {
+	socket, err := newPinger(ctx, &p.Place, f, os.Getpid()&0xffff)
 	if err != nil {
 		return err
 	}
@@ -65,7 +65,7 @@ func (p *Pod) measure(ctx context.Context, self int, addrs []netip.Addr, rounds 
 		c := &cells[i]
 		for range rounds {
 			c.Sent++
-			rtt, err := socket.ping(ctx, addr, smallPing)
+			rtt, err := socket.ping(ctx, addr, socket.small())
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
@@ -127,9 +127,9 @@ const wide = 8
 func (m Matrix) String() string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
-	legend := "round-trip time by sender (row) and receiver (column)"
+	legend := m.Family.String() + " round-trip time by sender (row) and receiver (column)"
 	if len(m.Pods) > wide {
-		legend = "round-trip time by sender"
+		legend = m.Family.String() + " round-trip time by sender"
 		m.writeSenders(w)
 	} else {
 		m.writeCells(w)

@@ -14,6 +14,8 @@ type Options struct {
 	Nodes    int          // hosts that run tulled
 	Pods     int          // on each node
 	Bin      string       // folder with tulled, tulle and tullectl; empty: the running program's
+	Families Families     // of the pods' network
+	Underlay Families     // of the hosts' addresses
 	Progress func(string) // is told each step; may be nil
 }
 
@@ -41,7 +43,7 @@ func claim(o Options) (*Lab, error) {
 		return nil, err
 	}
 	l := newLab(filepath.Base(dir))
-	l.Bin = bin
+	l.Bin, l.Families, l.Underlay = bin, o.Families, o.Underlay
 	if o.Progress != nil {
 		l.progress = o.Progress
 	}

@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
-
-	"tulle/subnet"
 )
 
 // WaitPeers returns when the kernel of every node has a route to the subnet of
@@ -19,13 +17,13 @@ import (
 func (l *Lab) WaitPeers(ctx context.Context) error {
 	ctx, stop := context.WithTimeoutCause(ctx, startTimeout, fmt.Errorf("not all there within %s", startTimeout))
 	defer stop()
-	subnets := map[*Host]netip.Prefix{}
+	subnets := map[*Host][2]netip.Prefix{}
 	for _, h := range l.Nodes() {
 		file, err := h.Subnet()
 		if err != nil {
 			return fmt.Errorf("%s: %w", h.Name, err)
 		}
-		subnets[h] = file.Subnets[subnet.IPv4].Masked()
+		subnets[h] = file.Subnets
 	}
 	for _, h := range l.Nodes() {
 		for {
@@ -47,10 +45,10 @@ func (l *Lab) WaitPeers(ctx context.Context) error {
 }
 
 // unrouted lists the subnets of other hosts that the host's kernel has no route to.
-func (h *Host) unrouted(subnets map[*Host]netip.Prefix) ([]netip.Prefix, error) {
+func (h *Host) unrouted(subnets map[*Host][2]netip.Prefix) ([]netip.Prefix, error) {
 	have := map[netip.Prefix]bool{}
 	err := h.Net(func() error {
-		routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
+		routes, err := netlink.RouteList(nil, netlink.FAMILY_ALL)
 		if errors.Is(err, netlink.ErrDumpInterrupted) {
 			err = nil // it changes just now: whatever is missing is looked for again
 		}
@@ -62,9 +60,11 @@ func (h *Host) unrouted(subnets map[*Host]netip.Prefix) ([]netip.Prefix, error) 
 		return err
 	})
 	var missing []netip.Prefix
-	for peer, s := range subnets {
-		if peer != h && !have[s] {
-			missing = append(missing, s)
+	for peer, both := range subnets {
+		for _, s := range both {
+			if s = s.Masked(); s.IsValid() && peer != h && !have[s] {
+				missing = append(missing, s)
+			}
 		}
 	}
 	return missing, err

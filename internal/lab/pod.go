@@ -14,6 +14,8 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 	"golang.org/x/sys/unix"
+
+	"tulle/subnet"
 )
 
 // mostPods is what a /24 has for pods: without the first and last address, the
@@ -33,7 +35,15 @@ const (
 // in it that answers HTTP.
 type Pod struct {
 	Place
-	Addr netip.Prefix
+	Addrs [2]netip.Prefix // by subnet.Family
+}
+
+// Addr is the pod's address: that of IPv4 if it has one.
+func (p *Pod) Addr() netip.Addr {
+	if four := p.Addrs[subnet.IPv4]; four.IsValid() {
+		return four.Addr()
+	}
+	return p.Addrs[subnet.IPv6].Addr()
 }
 
 func newPod(h *Host, name string) *Pod {
@@ -53,7 +63,7 @@ func (l *Lab) AddPod(ctx context.Context, h *Host, name string) (*Pod, error) {
 	err := p.cni(func(c *libcni.CNIConfig, list *libcni.NetworkConfigList, rt *libcni.RuntimeConf) error {
 		result, err := c.AddNetworkList(ctx, list, rt)
 		if err == nil {
-			p.Addr, err = firstAddr(result)
+			p.Addrs, err = addrsOf(result)
 		}
 		return err
 	})
@@ -101,17 +111,20 @@ func (p *Pod) cni(f func(*libcni.CNIConfig, *libcni.NetworkConfigList, *libcni.R
 	})
 }
 
-// firstAddr is the pod's own address in a CNI result.
-func firstAddr(result types.Result) (netip.Prefix, error) {
+// addrsOf is the pod's own addresses in a CNI result.
+func addrsOf(result types.Result) ([2]netip.Prefix, error) {
+	var addrs [2]netip.Prefix
 	r, err := types100.NewResultFromResult(result)
 	if err != nil {
-		return netip.Prefix{}, err
+		return addrs, err
 	}
 	for _, ip := range r.IPs {
-		if addr, ok := netip.AddrFromSlice(ip.Address.IP); ok {
-			ones, _ := ip.Address.Mask.Size()
-			return netip.PrefixFrom(addr.Unmap(), ones), nil
+		if p, ok := prefixOf(&ip.Address); ok {
+			addrs[subnet.FamilyOf(p.Addr())] = p
 		}
 	}
-	return netip.Prefix{}, errors.New("the plugin's result has no address")
+	if addrs == [2]netip.Prefix{} {
+		return addrs, errors.New("the plugin's result has no address")
+	}
+	return addrs, nil
 }

@@ -8,9 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/net/icmp"
-	"golang.org/x/net/ipv4"
-	"golang.org/x/sys/unix"
+	"tulle/subnet"
 )
 
 // probeEvery is the time between two packets of a Probe.
@@ -41,15 +39,15 @@ func (l Losses) String() string {
 	return fmt.Sprintf("%d of %d packets lost, for %s at most", l.Lost, l.Sent, l.Longest.Round(time.Millisecond))
 }
 
-// StartProbe begins to send. Stop ends it.
-func StartProbe(from, to *Pod) (*Probe, error) {
+// StartProbe begins to send packets of one family. Stop ends it.
+func StartProbe(from, to *Pod, f subnet.Family) (*Probe, error) {
 	ctx, cancel := context.WithCancel(context.Background())
-	socket, err := newPinger(ctx, &from.Place, rand.N(1<<16))
+	socket, err := newPinger(ctx, &from.Place, f, rand.N(1<<16))
 	if err != nil {
 		cancel()
 		return nil, err
 	}
-	p := &Probe{socket: socket, to: &net.IPAddr{IP: to.Addr.Addr().AsSlice()}, cancel: cancel}
+	p := &Probe{socket: socket, to: &net.IPAddr{IP: to.Addrs[f].Addr().AsSlice()}, cancel: cancel}
 	p.receiving.Go(p.receive)
 	p.sending.Go(func() { p.send(ctx) })
 	return p, nil
@@ -60,10 +58,10 @@ func (p *Probe) send(ctx context.Context) {
 	defer pace.Stop()
 	for {
 		p.mu.Lock()
-		echo := &icmp.Echo{ID: p.socket.id, Seq: len(p.sent) & 0xffff, Data: make([]byte, smallPing-echoHeaders)}
+		seq := len(p.sent) & 0xffff
 		p.sent, p.answered = append(p.sent, time.Now()), append(p.answered, false)
 		p.mu.Unlock()
-		packet, err := (&icmp.Message{Type: ipv4.ICMPTypeEcho, Body: echo}).Marshal(nil)
+		packet, err := p.socket.message(p.socket.id, seq, p.socket.small())
 		if err != nil {
 			panic(err) // of constants
 		}
@@ -84,12 +82,8 @@ func (p *Probe) receive() {
 		if err != nil {
 			return
 		}
-		m, err := icmp.ParseMessage(unix.IPPROTO_ICMP, buf[:n])
-		if err != nil || m.Type != ipv4.ICMPTypeEchoReply || from.String() != p.to.String() {
-			continue
-		}
-		if echo, ok := m.Body.(*icmp.Echo); ok && echo.ID == p.socket.id {
-			p.answer(echo.Seq)
+		if seq, ok := p.socket.answer(buf[:n], p.socket.id); ok && from.String() == p.to.String() {
+			p.answer(seq)
 		}
 	}
 }

@@ -4,30 +4,37 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
+
+	"tulle/subnet"
 )
 
-// Check is one thing that must hold in a lab, tried with real traffic.
+// Check is one thing that must hold in a lab, tried with real traffic of each
+// family that its pods have.
 type Check struct {
 	Name string
 	// Run returns what was seen, in a few words for the table. The error says
 	// what was expected and what was seen instead.
-	Run func(context.Context, *Lab) (string, error)
+	Run func(context.Context, *Lab, subnet.Family) (string, error)
+	// Hosts says that the check needs hosts with addresses of the family.
+	Hosts bool
 }
 
 // Row is a Check that was run.
 type Row struct {
-	Name string
-	Seen string
-	Err  error
-	Took time.Duration
+	Name   string
+	Family subnet.Family
+	Seen   string
+	Err    error
+	Took   time.Duration
 }
 
 // Proof is what Prove found.
 type Proof struct {
-	Matrix Matrix
-	Rows   []Row
+	Matrices []Matrix // one for each family
+	Rows     []Row
 }
 
 // checkTimeout bounds one check in a lab where nothing answers.
@@ -36,18 +43,18 @@ const checkTimeout = 2 * time.Minute
 // Checks lists what Prove tries, in order, after the matrix.
 func Checks() []Check {
 	return []Check{
-		{"100 MB over TCP across hosts, unfragmented", checkTransfer},
-		{"full-size packet with DF across hosts", checkFullSize},
-		{"one byte more than the MTU is refused", checkTooLarge},
-		{"host to a pod on another host", checkHostToPod},
-		{"pod to another host", checkPodToHost},
-		{"pod to pod across hosts: source kept", checkSourceKept},
-		{"pod to outside host: source masqueraded", checkMasquerade},
-		{"two containers of one pod over localhost", checkLocalhost},
-		{"service to a pod on another host", checkServiceAcross},
-		{"service to a pod on the same host", checkServiceSameHost},
-		{"service to the asking pod itself (hairpin)", checkServiceHairpin},
-		{"node port from the outside host", checkNodePort},
+		{Name: "100 MB over TCP across hosts, unfragmented", Run: checkTransfer},
+		{Name: "full-size packet with DF across hosts", Run: checkFullSize},
+		{Name: "one byte more than the MTU is refused", Run: checkTooLarge},
+		{Name: "host to a pod on another host", Run: checkHostToPod},
+		{Name: "pod to another host", Run: checkPodToHost, Hosts: true},
+		{Name: "pod to pod across hosts: source kept", Run: checkSourceKept},
+		{Name: "pod to outside host: source masqueraded", Run: checkMasquerade, Hosts: true},
+		{Name: "two containers of one pod over localhost", Run: checkLocalhost},
+		{Name: "service to a pod on another host", Run: checkServiceAcross},
+		{Name: "service to a pod on the same host", Run: checkServiceSameHost},
+		{Name: "service to the asking pod itself (hairpin)", Run: checkServiceHairpin},
+		{Name: "node port from the outside host", Run: checkNodePort, Hosts: true},
 	}
 }
 
@@ -59,30 +66,35 @@ func (l *Lab) Prove(ctx context.Context, progress func(string)) (Proof, error) {
 	if err := l.provable(); err != nil {
 		return proof, err
 	}
-	matrix := Check{"every pod to every pod", func(ctx context.Context, l *Lab) (string, error) {
-		var err error
-		proof.Matrix, err = l.Measure(ctx, matrixRounds)
-		seen, lost := proof.Matrix.verdict()
+	matrix := Check{Name: "every pod to every pod", Run: func(ctx context.Context, l *Lab, f subnet.Family) (string, error) {
+		m, err := l.Measure(ctx, f, matrixRounds)
+		proof.Matrices = append(proof.Matrices, m)
+		seen, lost := m.verdict()
 		return seen, errors.Join(err, lost)
 	}}
 	checks := append([]Check{matrix}, Checks()...)
 	for _, c := range checks {
-		progress(c.Name)
-		row := l.try(ctx, c)
-		if ctx.Err() != nil {
-			return proof, context.Cause(ctx)
+		for _, f := range l.Families.List() {
+			if c.Hosts && !slices.Contains(l.Underlay.List(), f) {
+				continue
+			}
+			progress(fmt.Sprintf("%s: %s", f, c.Name))
+			row := l.try(ctx, c, f)
+			if ctx.Err() != nil {
+				return proof, context.Cause(ctx)
+			}
+			proof.Rows = append(proof.Rows, row)
 		}
-		proof.Rows = append(proof.Rows, row)
 	}
 	return proof, proof.err()
 }
 
-func (l *Lab) try(ctx context.Context, c Check) Row {
+func (l *Lab) try(ctx context.Context, c Check, f subnet.Family) Row {
 	ctx, cancel := context.WithTimeoutCause(ctx, checkTimeout, fmt.Errorf("not done within %s", checkTimeout))
 	defer cancel()
 	start := time.Now()
-	seen, err := c.Run(ctx, l)
-	return Row{c.Name, seen, err, time.Since(start)}
+	seen, err := c.Run(ctx, l, f)
+	return Row{c.Name, f, seen, err, time.Since(start)}
 }
 
 // provable reports whether the lab has what every check needs.
@@ -126,7 +138,7 @@ func (p Proof) err() error {
 	var errs []error
 	for _, r := range p.Rows {
 		if r.Err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", r.Name, r.Err))
+			errs = append(errs, fmt.Errorf("%s: %s: %w", r.Family, r.Name, r.Err))
 		}
 	}
 	return errors.Join(errs...)
@@ -135,16 +147,18 @@ func (p Proof) err() error {
 // String is the proof as a table for a terminal.
 func (p Proof) String() string {
 	var b strings.Builder
-	b.WriteString(p.Matrix.String())
-	b.WriteString("\n")
+	for _, m := range p.Matrices {
+		b.WriteString(m.String())
+		b.WriteString("\n")
+	}
 	held := 0
 	for _, r := range p.Rows {
 		if r.Err == nil {
 			held++
-			fmt.Fprintf(&b, "ok    %-44s %s\n", r.Name, r.Seen)
+			fmt.Fprintf(&b, "ok    %s  %-44s %s\n", r.Family, r.Name, r.Seen)
 			continue
 		}
-		fmt.Fprintf(&b, "FAIL  %s\n", r.Name)
+		fmt.Fprintf(&b, "FAIL  %s  %s\n", r.Family, r.Name)
 		for line := range strings.Lines(r.Err.Error()) {
 			fmt.Fprintf(&b, "      %s\n", strings.TrimRight(line, "\n"))
 		}

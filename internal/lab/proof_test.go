@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"tulle/internal/golden"
+	"tulle/subnet"
 )
 
 // matrixOf is a matrix in which a packet from pod i to pod j takes i+j+1 tenths
@@ -27,20 +28,20 @@ func matrixOf(pods ...string) Matrix {
 
 func TestProofText(t *testing.T) {
 	t.Parallel()
-	held := Proof{Matrix: matrixOf("pod1-1", "pod1-2", "pod2-1"), Rows: []Row{
+	held := Proof{Matrices: []Matrix{matrixOf("pod1-1", "pod1-2", "pod2-1")}, Rows: []Row{
 		{Name: "every pod to every pod", Seen: "18 of 18 answered"},
 		{Name: "pod to another host", Seen: "pod1-1 to node2, seen as 192.0.2.11"},
 	}}
 	golden.Check(t, "held.txt", held.String())
 
-	failed := Proof{Matrix: matrixOf("pod1-1", "pod1-2", "pod2-1")}
-	failed.Matrix.Cells[0][2] = Cell{Sent: 3, Lost: 3, Err: errLost}
-	failed.Matrix.Cells[1][2] = Cell{Sent: 3, Lost: 1, RTT: time.Millisecond, Err: errLost}
-	_, err := failed.Matrix.verdict()
+	failed := Proof{Matrices: []Matrix{matrixOf("pod1-1", "pod1-2", "pod2-1")}}
+	failed.Matrices[0].Cells[0][2] = Cell{Sent: 3, Lost: 3, Err: errLost}
+	failed.Matrices[0].Cells[1][2] = Cell{Sent: 3, Lost: 1, RTT: time.Millisecond, Err: errLost}
+	_, err := failed.Matrices[0].verdict()
 	failed.Rows = []Row{
 		{Name: "every pod to every pod", Err: err},
 		{Name: "pod to another host", Err: errors.New("expected this, saw that")},
-		{Name: "host to a pod on another host", Seen: "node1 to pod2-1"},
+		{Name: "host to a pod on another host", Family: subnet.IPv6, Seen: "node1 to pod2-1"},
 	}
 	golden.Check(t, "failed.txt", failed.String())
 
@@ -62,11 +63,18 @@ func TestKubeProxyRules(t *testing.T) {
 	}))
 }
 
+func TestKubeProxyRulesForIPv6(t *testing.T) {
+	t.Parallel()
+	golden.Check(t, "kube-proxy-ipv6.rules", kubeProxyRules(netip.MustParsePrefix("fd00:10:244::/56"), []service{
+		{name: "default/web:http", addr: netip.MustParseAddrPort("[fd00:10:96::10]:80"), nodePort: 30080, endpoint: netip.MustParseAddrPort("[fd00:10:244:1::2]:8080")},
+	}))
+}
+
 func TestProofNeedsPodsToSendBetween(t *testing.T) {
 	t.Parallel()
 	l := newLab("small")
 	for _, name := range []string{"node1", "node2"} {
-		h := l.newHost(name, RoleNode, netip.Addr{})
+		h := l.newHost(name, RoleNode, [2]netip.Addr{})
 		l.Hosts = append(l.Hosts, h)
 		l.Pods = append(l.Pods, newPod(h, "pod-"+name))
 	}

@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"net/netip"
+	"slices"
 )
 
 // Report is the state of a lab at one moment.
@@ -14,21 +15,21 @@ type Report struct {
 
 // HostReport is a host in a Report.
 type HostReport struct {
-	Name      string     `json:"name"`
-	Role      Role       `json:"role"`
-	Addr      netip.Addr `json:"addr"`
-	Pid       int        `json:"pid"` // on the machine
-	Alive     bool       `json:"alive"`
-	State     string     `json:"state"` // in words
-	Processes []Status   `json:"processes"`
+	Name      string       `json:"name"`
+	Role      Role         `json:"role"`
+	Addrs     []netip.Addr `json:"addrs"`
+	Pid       int          `json:"pid"` // on the machine
+	Alive     bool         `json:"alive"`
+	State     string       `json:"state"` // in words
+	Processes []Status     `json:"processes"`
 }
 
 // PodReport is a pod in a Report.
 type PodReport struct {
-	Name  string       `json:"name"`
-	Host  string       `json:"host"`
-	Addr  netip.Prefix `json:"addr"`
-	State string       `json:"state"`
+	Name  string         `json:"name"`
+	Host  string         `json:"host"`
+	Addrs []netip.Prefix `json:"addrs"`
+	State string         `json:"state"`
 }
 
 // Report asks every host. What does not answer is in the report and no error.
@@ -36,7 +37,7 @@ func (l *Lab) Report(ctx context.Context) Report {
 	r := Report{Name: l.Name, Hosts: []HostReport{}, Pods: []PodReport{}}
 	kept := map[string]map[string]Status{} // by host and process
 	for _, h := range l.Hosts {
-		hr := HostReport{Name: h.Name, Role: h.Role, Addr: h.Addr, Pid: h.Pid(), Alive: h.Alive(), Processes: []Status{}}
+		hr := HostReport{Name: h.Name, Role: h.Role, Addrs: valid(h.Addrs), Pid: h.Pid(), Alive: h.Alive(), Processes: []Status{}}
 		kept[h.Name] = map[string]Status{}
 		if hr.Alive {
 			all, err := h.Processes(ctx)
@@ -54,9 +55,14 @@ func (l *Lab) Report(ctx context.Context) Report {
 		r.Hosts = append(r.Hosts, hr)
 	}
 	for _, p := range l.Pods {
-		r.Pods = append(r.Pods, PodReport{p.Name, p.host.Name, p.Addr, words(kept[p.host.Name], p.Name)})
+		r.Pods = append(r.Pods, PodReport{p.Name, p.host.Name, valid(p.Addrs), words(kept[p.host.Name], p.Name)})
 	}
 	return r
+}
+
+// valid is those of both families that there are.
+func valid[T interface{ IsValid() bool }](both [2]T) []T {
+	return slices.DeleteFunc(both[:], func(a T) bool { return !a.IsValid() })
 }
 
 // state is a host in words: what it is for, and how that is.

@@ -12,6 +12,8 @@ import (
 	"net/netip"
 	"strconv"
 	"time"
+
+	"tulle/subnet"
 )
 
 // ServePort is where the process of every pod, and of the outside host, answers.
@@ -80,8 +82,10 @@ func startServe(ctx context.Context, h *Host, pod *Pod) error {
 	if _, err := h.Keep(ctx, a); err != nil {
 		return err
 	}
-	return h.waitAnswer(ctx, a.Name, from, serveURL(netip.AddrFrom4([4]byte{127, 0, 0, 1})))
+	return h.waitAnswer(ctx, a.Name, from, serveURL(loopback[subnet.IPv4]))
 }
+
+var loopback = [2]netip.Addr{subnet.IPv4: netip.AddrFrom4([4]byte{127, 0, 0, 1}), subnet.IPv6: netip.IPv6Loopback()}
 
 func serveURL(addr netip.Addr) string {
 	return fmt.Sprintf("http://%s/", netip.AddrPortFrom(addr, ServePort))

@@ -1,13 +1,15 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
 )
 
-// fragments counts what a place did with IPv4 packets that were too large.
+// fragments counts what a place did with packets that were too large.
 type fragments struct{ made, joined, refused int }
 
 func (f fragments) String() string {
@@ -18,12 +20,20 @@ func (f fragments) String() string {
 func (p *Place) fragments() (fragments, error) {
 	var f fragments
 	err := p.Net(func() error {
-		text, err := os.ReadFile("/proc/thread-self/net/snmp")
+		four, err := os.ReadFile("/proc/thread-self/net/snmp")
 		if err != nil {
 			return err
 		}
-		f, err = parseFragments(string(text))
-		return err
+		six, err := os.ReadFile("/proc/thread-self/net/snmp6")
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if f, err = parseFragments(string(four)); err != nil {
+			return err
+		}
+		more := parseFragments6(string(six))
+		f = fragments{f.made + more.made, f.joined + more.joined, f.refused + more.refused}
+		return nil
 	})
 	return f, err
 }
@@ -49,4 +59,16 @@ func parseFragments(text string) (fragments, error) {
 		return fragments{values["FragCreates"], values["ReasmReqds"], values["FragFails"]}, nil
 	}
 	return fragments{}, fmt.Errorf("no IP counters in %q", text)
+}
+
+// parseFragments6 reads the lines of net/snmp6: a name and a value each. A
+// kernel without IPv6 has none.
+func parseFragments6(text string) fragments {
+	values := map[string]int{}
+	for line := range strings.Lines(text) {
+		if fields := strings.Fields(line); len(fields) == 2 {
+			values[fields[0]], _ = strconv.Atoi(fields[1])
+		}
+	}
+	return fragments{values["Ip6FragCreates"], values["Ip6ReasmReqds"], values["Ip6FragFails"]}
 }

@@ -30,3 +30,11 @@ func TestParseFragments(t *testing.T) {
 		})
 	}
 }
+
+func TestParseFragmentsOfIPv6(t *testing.T) {
+	t.Parallel()
+	text := "Ip6InReceives                   \t31\nIp6ReasmReqds \t3\nIp6FragFails\t5\nIp6FragCreates\t7\n"
+	if got, want := parseFragments6(text), (fragments{made: 7, joined: 3, refused: 5}); got != want {
+		t.Errorf("parseFragments6 = %s, want %s", got, want)
+	}
+}

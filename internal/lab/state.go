@@ -21,36 +21,38 @@ var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,30}$`)
 
 // state is what a later process needs to find the lab again.
 type state struct {
-	Bin   string      `json:"bin"`
-	Hosts []hostState `json:"hosts"`
-	Pods  []podState  `json:"pods"`
+	Bin      string      `json:"bin"`
+	Families Families    `json:"families"`
+	Underlay Families    `json:"underlay"`
+	Hosts    []hostState `json:"hosts"`
+	Pods     []podState  `json:"pods"`
 }
 
 type hostState struct {
-	Name    string     `json:"name"`
-	Role    Role       `json:"role"`
-	Addr    netip.Addr `json:"addr"`
-	Process process    `json:"process"`
+	Name    string        `json:"name"`
+	Role    Role          `json:"role"`
+	Addrs   [2]netip.Addr `json:"addrs"`
+	Process process       `json:"process"`
 }
 
 type podState struct {
-	Name string       `json:"name"`
-	Host string       `json:"host"`
-	Addr netip.Prefix `json:"addr"`
+	Name  string          `json:"name"`
+	Host  string          `json:"host"`
+	Addrs [2]netip.Prefix `json:"addrs"`
 }
 
 // save writes the state file in one step.
 func (l *Lab) save() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := state{Bin: l.Bin}
+	s := state{Bin: l.Bin, Families: l.Families, Underlay: l.Underlay}
 	for _, h := range l.Hosts {
 		if h.process != (process{}) {
-			s.Hosts = append(s.Hosts, hostState{h.Name, h.Role, h.Addr, h.process})
+			s.Hosts = append(s.Hosts, hostState{h.Name, h.Role, h.Addrs, h.process})
 		}
 	}
 	for _, p := range l.Pods {
-		s.Pods = append(s.Pods, podState{p.Name, p.host.Name, p.Addr})
+		s.Pods = append(s.Pods, podState{p.Name, p.host.Name, p.Addrs})
 	}
 	text, err := json.MarshalIndent(s, "", "\t")
 	if err != nil {
@@ -87,16 +89,16 @@ func Load(name string) (*Lab, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read state of lab %s: %w", name, err)
 	}
-	l.Bin = s.Bin
+	l.Bin, l.Families, l.Underlay = s.Bin, s.Families, s.Underlay
 	for _, hs := range s.Hosts {
-		h := l.newHost(hs.Name, hs.Role, hs.Addr)
+		h := l.newHost(hs.Name, hs.Role, hs.Addrs)
 		h.process = hs.Process
 		l.Hosts = append(l.Hosts, h)
 	}
 	for _, ps := range s.Pods {
 		if h := l.Host(ps.Host); h != nil {
 			p := newPod(h, ps.Name)
-			p.Addr = ps.Addr
+			p.Addrs = ps.Addrs
 			l.Pods = append(l.Pods, p)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"tulle/internal/root"
+	"tulle/subnet"
 )
 
 func TestClaimRefuses(t *testing.T) {
@@ -44,12 +45,12 @@ func TestLoadReadsWhatSaveWrote(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := newLab(filepath.Base(dir))
-	l.Bin = "/some/bin"
-	h := l.newHost("node1", RoleNode, netip.MustParseAddr("192.0.2.11"))
+	l.Bin, l.Families, l.Underlay = "/some/bin", Families{true, true}, Families{subnet.IPv6: true}
+	h := l.newHost("node1", RoleNode, [2]netip.Addr{netip.MustParseAddr("192.0.2.11")})
 	h.process = process{Pid: 1 << 30, Start: 42} // larger than any pid
 	pod := newPod(h, "pod1-1")
-	pod.Addr = netip.MustParsePrefix("10.244.1.2/24")
-	unborn := l.newHost("node2", RoleNode, netip.MustParseAddr("192.0.2.12"))
+	pod.Addrs = [2]netip.Prefix{netip.MustParsePrefix("10.244.1.2/24"), netip.MustParsePrefix("fd00:10:244:1::2/64")}
+	unborn := l.newHost("node2", RoleNode, [2]netip.Addr{netip.MustParseAddr("192.0.2.12")})
 	l.Hosts, l.Pods = []*Host{h, unborn}, []*Pod{pod}
 	if err := l.save(); err != nil {
 		t.Fatal(err)
@@ -59,11 +60,14 @@ func TestLoadReadsWhatSaveWrote(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(got.Hosts) != 1 || got.Hosts[0].process != h.process || got.Hosts[0].Addr != h.Addr || got.Hosts[0].Role != RoleNode || got.Bin != l.Bin {
+	if len(got.Hosts) != 1 || got.Hosts[0].process != h.process || got.Hosts[0].Addrs != h.Addrs || got.Hosts[0].Role != RoleNode || got.Bin != l.Bin {
 		t.Errorf("Load has hosts %+v and programs in %s, want those that were saved", got.Hosts, got.Bin)
 	}
-	if len(got.Pods) != 1 || got.Pods[0].Addr != pod.Addr || got.Pods[0].Host() != got.Hosts[0] {
+	if len(got.Pods) != 1 || got.Pods[0].Addrs != pod.Addrs || got.Pods[0].Host() != got.Hosts[0] {
 		t.Errorf("Load has pods %+v, want those that were saved", got.Pods)
+	}
+	if got.Families != l.Families || got.Underlay != l.Underlay {
+		t.Errorf("Load has pods of %s on hosts of %s, want %s and %s", got.Families, got.Underlay, l.Families, l.Underlay)
 	}
 	if names, err := List(); err != nil || !strings.Contains(strings.Join(names, " "), l.Name) {
 		t.Errorf("List = %s, %v, want %s among them", names, err, l.Name)

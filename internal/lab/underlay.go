@@ -3,28 +3,73 @@ package lab
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
+	"os"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"tulle/subnet"
 )
 
-// The addresses are those that RFC 5737 keeps for documentation.
-var (
-	underlayRouter = netip.MustParsePrefix("192.0.2.1/24")
-	outsideRouter  = netip.MustParsePrefix("198.51.100.1/24")
-	outsideAddr    = netip.MustParseAddr("198.51.100.10")
-	podNetwork     = netip.MustParsePrefix("10.244.0.0/16")
-)
+// addressing is what a lab uses of one family. The addresses of hosts are those
+// that RFC 5737 and RFC 3849 keep for documentation.
+type addressing struct {
+	underlay netip.Prefix // the router's address among the nodes
+	outside  netip.Prefix // the router's address towards the outside host
+	stranger netip.Addr   // the outside host's
+	first    netip.Addr   // of the nodes
+	pods     netip.Prefix
+	service  netip.Addr
+}
+
+var addresses = [2]addressing{
+	subnet.IPv4: {
+		underlay: netip.MustParsePrefix("192.0.2.1/24"),
+		outside:  netip.MustParsePrefix("198.51.100.1/24"),
+		stranger: netip.MustParseAddr("198.51.100.10"),
+		first:    netip.MustParseAddr("192.0.2.11"),
+		pods:     netip.MustParsePrefix("10.244.0.0/16"),
+		service:  netip.MustParseAddr("10.96.0.10"),
+	},
+	subnet.IPv6: {
+		underlay: netip.MustParsePrefix("2001:db8::1/64"),
+		outside:  netip.MustParsePrefix("2001:db8:1::1/64"),
+		stranger: netip.MustParseAddr("2001:db8:1::10"),
+		first:    netip.MustParseAddr("2001:db8::11"),
+		pods:     netip.MustParsePrefix("fd00:10:244::/56"),
+		service:  netip.MustParseAddr("fd00:10:96::10"),
+	},
+}
 
 // mostNodes is how many addresses the underlay has for nodes.
 const mostNodes = 240
 
-// nodeAddr is the underlay address of the i-th node, counted from 1.
-func nodeAddr(i int) netip.Addr {
-	b := underlayRouter.Masked().Addr().As4()
-	b[3] = byte(10 + i)
-	return netip.AddrFrom4(b)
+// hostAddrs are the addresses that f picks, of the families that hosts have.
+func (l *Lab) hostAddrs(f func(addressing) netip.Addr) [2]netip.Addr {
+	var addrs [2]netip.Addr
+	for _, family := range l.Underlay.List() {
+		addrs[family] = f(addresses[family])
+	}
+	return addrs
+}
+
+// node is the underlay address of the i-th node, counted from 1.
+func (a addressing) node(i int) netip.Addr {
+	addr := a.first
+	for range i - 1 {
+		addr = addr.Next()
+	}
+	return addr
+}
+
+func (a addressing) router(role Role) netip.Prefix {
+	if role == RoleOutside {
+		return a.outside
+	}
+	return a.underlay
 }
 
 // The bridges in the underlay host.
@@ -34,26 +79,41 @@ const (
 	uplink         = "eth0" // of every other host
 )
 
+// forwarding is the setting that makes a host route.
+var forwarding = [2]string{subnet.IPv4: "net/ipv4/ip_forward", subnet.IPv6: "net/ipv6/conf/all/forwarding"}
+
 // setUpUnderlay makes the bridges and lets the host route between them.
-func setUpUnderlay(h *Host) error {
+func (l *Lab) setUpUnderlay(h *Host) error {
 	err := h.Net(func() error {
-		for name, addr := range map[string]netip.Prefix{underlayBridge: underlayRouter, outsideBridge: outsideRouter} {
+		for name, role := range map[string]Role{underlayBridge: RoleNode, outsideBridge: RoleOutside} {
 			bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: name}}
 			if err := netlink.LinkAdd(bridge); err != nil {
 				return fmt.Errorf("add bridge %s: %w", name, err)
 			}
-			if err := addressAndUp(name, addr); err != nil {
+			if err := linkUpAtOnce(name); err != nil {
 				return err
+			}
+			for _, f := range l.Underlay.List() {
+				if err := address(name, addresses[f].router(role)); err != nil {
+					return err
+				}
 			}
 		}
 		return nil
 	})
-	return errors.Join(err, h.Sysctl("net/ipv4/ip_forward", "1"))
+	for _, f := range l.Underlay.List() {
+		err = errors.Join(err, h.Sysctl(forwarding[f], "1"))
+	}
+	return err
 }
 
-// plug connects a host with a bridge of the underlay.
-func plug(underlay, h *Host, bridge string, router netip.Prefix) error {
-	err := underlay.Net(func() error {
+// plug connects a host with its bridge in the underlay host.
+func (l *Lab) plug(h *Host) error {
+	bridge := underlayBridge
+	if h.Role == RoleOutside {
+		bridge = outsideBridge
+	}
+	err := l.Host("underlay").Net(func() error {
 		master, err := netlink.LinkByName(bridge)
 		if err != nil {
 			return fmt.Errorf("find bridge %s: %w", bridge, err)
@@ -61,7 +121,7 @@ func plug(underlay, h *Host, bridge string, router netip.Prefix) error {
 		port := &netlink.Veth{
 			LinkAttrs:        netlink.LinkAttrs{Name: h.Name, MasterIndex: master.Attrs().Index},
 			PeerName:         uplink,
-			PeerHardwareAddr: uplinkMAC(h.Addr),
+			PeerHardwareAddr: uplinkMAC(h),
 			PeerNamespace:    netlink.NsPid(h.process.Pid),
 		}
 		if err := netlink.LinkAdd(port); err != nil {
@@ -73,25 +133,32 @@ func plug(underlay, h *Host, bridge string, router netip.Prefix) error {
 		return err
 	}
 	return h.Net(func() error {
-		if err := addressAndUp(uplink, netip.PrefixFrom(h.Addr, router.Bits())); err != nil {
+		if err := linkUpAtOnce(uplink); err != nil {
 			return err
 		}
-		if err := netlink.RouteAdd(&netlink.Route{Gw: router.Addr().AsSlice()}); err != nil {
-			return fmt.Errorf("add default route via %s: %w", router.Addr(), err)
+		for _, f := range l.Underlay.List() {
+			router := addresses[f].router(h.Role)
+			if err := address(uplink, netip.PrefixFrom(h.Addrs[f], router.Bits())); err != nil {
+				return err
+			}
+			if err := netlink.RouteAdd(&netlink.Route{Gw: router.Addr().AsSlice()}); err != nil {
+				return fmt.Errorf("add default route via %s: %w", router.Addr(), err)
+			}
 		}
 		return nil
 	})
 }
 
-// uplinkMAC is the MAC address of the host with that address, known beforehand
-// and kept when the device is made again.
-func uplinkMAC(addr netip.Addr) net.HardwareAddr {
+// uplinkMAC is the MAC address of a host, known beforehand and kept when the
+// device is made again. The end of the host's address tells it from others.
+func uplinkMAC(h *Host) net.HardwareAddr {
 	const local = 0x02 // locally administered
-	return append(net.HardwareAddr{local, 0}, addr.AsSlice()...)
+	addr := h.Addr().AsSlice()
+	return append(net.HardwareAddr{local, 0}, addr[len(addr)-4:]...)
 }
 
 // manyNodes is from where on nodes do not ask for each other's MAC. The kernel
-// has one ARP table for all namespaces, of 1024 rows unless the machine is set
+// has one table of neighbours for all namespaces, of 1024 rows unless the machine is set
 // otherwise, and one row for each pair of nodes would fill it. Permanent rows do
 // not count.
 const manyNodes = 20
@@ -107,28 +174,46 @@ func introduce(h *Host, nodes []*Host) error {
 			if peer == h {
 				continue
 			}
-			err := netlink.NeighSet(&netlink.Neigh{
-				LinkIndex:    link.Attrs().Index,
-				IP:           peer.Addr.AsSlice(),
-				HardwareAddr: uplinkMAC(peer.Addr),
-				State:        netlink.NUD_PERMANENT,
-			})
-			if err != nil {
-				return fmt.Errorf("add neighbour %s: %w", peer.Addr, err)
+			for _, addr := range peer.Addrs {
+				if !addr.IsValid() {
+					continue
+				}
+				err := netlink.NeighSet(&netlink.Neigh{
+					LinkIndex:    link.Attrs().Index,
+					IP:           addr.AsSlice(),
+					HardwareAddr: uplinkMAC(peer),
+					State:        netlink.NUD_PERMANENT,
+				})
+				if err != nil {
+					return fmt.Errorf("add neighbour %s: %w", addr, err)
+				}
 			}
 		}
 		return nil
 	})
 }
 
-func addressAndUp(name string, addr netip.Prefix) error {
+// address gives a device an address, which is there at once: nobody else in the
+// lab has it.
+func address(name string, addr netip.Prefix) error {
 	link, err := netlink.LinkByName(name)
 	if err != nil {
 		return fmt.Errorf("find %s: %w", name, err)
 	}
 	ip := &net.IPNet{IP: addr.Addr().AsSlice(), Mask: net.CIDRMask(addr.Bits(), addr.Addr().BitLen())}
-	if err := netlink.AddrAdd(link, &netlink.Addr{IPNet: ip}); err != nil {
+	if err := netlink.AddrAdd(link, &netlink.Addr{IPNet: ip, Flags: unix.IFA_F_NODAD}); err != nil {
 		return fmt.Errorf("add address %s to %s: %w", addr, name, err)
+	}
+	return nil
+}
+
+// linkUpAtOnce is linkUp for a device that could have been up for long: its
+// link-local IPv6 address is there and not looked for first (RFC 4862), which takes
+// a second or two in which the kernel asks for no neighbour's address.
+func linkUpAtOnce(name string) error {
+	err := os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/accept_dad", []byte("0"), 0)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // a kernel without IPv6
+		return err
 	}
 	return linkUp(name)
 }

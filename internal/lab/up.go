@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
+	"strings"
 )
 
 // Up brings a lab up. It lives as long as this process unless Detach is called.
@@ -27,11 +29,12 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 
 func (l *Lab) bringUp(ctx context.Context, o Options) error {
 	l.progress(fmt.Sprintf("hosts: underlay, node1 to node%d, outside", o.Nodes))
-	l.Hosts = append(l.Hosts, l.newHost("underlay", RoleUnderlay, underlayRouter.Addr()))
+	router := l.hostAddrs(func(a addressing) netip.Addr { return a.underlay.Addr() })
+	l.Hosts = append(l.Hosts, l.newHost("underlay", RoleUnderlay, router))
 	for i := 1; i <= o.Nodes; i++ {
-		l.Hosts = append(l.Hosts, l.newHost(fmt.Sprintf("node%d", i), RoleNode, nodeAddr(i)))
+		l.Hosts = append(l.Hosts, l.newHost(fmt.Sprintf("node%d", i), RoleNode, l.hostAddrs(func(a addressing) netip.Addr { return a.node(i) })))
 	}
-	l.Hosts = append(l.Hosts, l.newHost("outside", RoleOutside, outsideAddr))
+	l.Hosts = append(l.Hosts, l.newHost("outside", RoleOutside, l.hostAddrs(func(a addressing) netip.Addr { return a.stranger })))
 	// One after the other: each pid is in the state file before the next exists.
 	for _, h := range l.Hosts {
 		err := startHost(ctx, h, l.Bin)
@@ -40,17 +43,14 @@ func (l *Lab) bringUp(ctx context.Context, o Options) error {
 		}
 	}
 
-	l.progress(fmt.Sprintf("underlay: %s for nodes, %s for the outside", underlayRouter.Masked(), outsideRouter.Masked()))
-	underlay := l.Hosts[0]
-	if err := setUpUnderlay(underlay); err != nil {
+	for _, f := range l.Underlay.List() {
+		l.progress(fmt.Sprintf("underlay: %s for nodes, %s for the outside", addresses[f].underlay.Masked(), addresses[f].outside.Masked()))
+	}
+	if err := l.setUpUnderlay(l.Hosts[0]); err != nil {
 		return err
 	}
 	for _, h := range l.Hosts[1:] {
-		bridge, router := underlayBridge, underlayRouter
-		if h.Role == RoleOutside {
-			bridge, router = outsideBridge, outsideRouter
-		}
-		if err := plug(underlay, h, bridge, router); err != nil {
+		if err := l.plug(h); err != nil {
 			return err
 		}
 	}
@@ -63,12 +63,13 @@ func (l *Lab) bringUp(ctx context.Context, o Options) error {
 		return err
 	}
 
-	l.progress("etcd: " + EtcdURL)
+	l.progress("etcd: " + l.EtcdURL())
 	if err := l.StartEtcd(ctx); err != nil {
 		return err
 	}
-	l.progress("network: tullectl network set --network " + podNetwork.String())
-	if err := l.SetNetwork(ctx, "--network", podNetwork.String()); err != nil {
+	flags := l.networkFlags()
+	l.progress("network: tullectl network set " + strings.Join(flags, " "))
+	if err := l.SetNetwork(ctx, flags...); err != nil {
 		return err
 	}
 	l.progress(fmt.Sprintf("tulled: on %d nodes, until each is ready", o.Nodes))

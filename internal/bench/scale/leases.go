@@ -21,6 +21,7 @@ import (
 // leases writes leases of nodes that do not exist into the lab's etcd.
 type leases struct {
 	underlay *lab.Host
+	etcd     string // its URL
 	client   *clientv3.Client
 	lease    clientv3.LeaseID
 }
@@ -28,10 +29,10 @@ type leases struct {
 const prefix = "/tulle/network/subnets/"
 
 func newLeases(l *lab.Lab) (*leases, error) {
-	s := &leases{underlay: l.Host("underlay")}
+	s := &leases{underlay: l.Host("underlay"), etcd: l.EtcdURL()}
 	var err error
 	s.client, err = clientv3.New(clientv3.Config{
-		Endpoints: []string{lab.EtcdURL}, Logger: zap.NewNop(),
+		Endpoints: []string{s.etcd}, Logger: zap.NewNop(),
 		DialOptions: []grpc.DialOption{grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
 			return s.underlay.Dial(ctx, "tcp", addr)
 		})},
@@ -85,7 +86,7 @@ func synthetic(i int) subnet.Lease {
 // requests is how many requests etcd has had from others than this program's
 // writes: all but transactions that put, as far as its metrics tell.
 func (s *leases) requests(ctx context.Context) (int, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, lab.EtcdURL+"/metrics", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.etcd+"/metrics", nil)
 	if err != nil {
 		return 0, err
 	}
