@@ -14,23 +14,18 @@ import (
 // Underlay is this node's own device towards the other nodes.
 type Underlay struct {
 	Dev      string
-	Addrs    [2]netip.Addr  // by Family; at least one is valid
+	Family   subnet.Family  // in which packets between nodes travel
+	Addrs    [2]netip.Addr  // by Family; that of Family is valid
 	Prefixes []netip.Prefix // on-link prefixes of the device
 	MTU      int
 }
 
-// Addr is the address that packets between nodes come from: IPv4 where there
-// is one.
-func (u Underlay) Addr() netip.Addr {
-	if u.Addrs[subnet.IPv4].IsValid() {
-		return u.Addrs[subnet.IPv4]
-	}
-	return u.Addrs[subnet.IPv6]
-}
+// Addr is the address that packets between nodes come from.
+func (u Underlay) Addr() netip.Addr { return u.Addrs[u.Family] }
 
 // Equal reports whether the two are the same in all.
 func (u Underlay) Equal(v Underlay) bool {
-	return u.Dev == v.Dev && u.Addrs == v.Addrs && u.MTU == v.MTU && slices.Equal(u.Prefixes, v.Prefixes)
+	return u.Dev == v.Dev && u.Family == v.Family && u.Addrs == v.Addrs && u.MTU == v.MTU && slices.Equal(u.Prefixes, v.Prefixes)
 }
 
 // OnLink reports whether an address is reached without a gateway.
@@ -41,13 +36,13 @@ func (u Underlay) OnLink(a netip.Addr) bool {
 // Candidate is a device that could be the Underlay: it is up, is not the
 // loopback device, and has an address with global scope.
 type Candidate struct {
-	Dev    string
-	Addrs  []netip.Prefix // in the kernel's order
-	MTU    int
-	Metric int // of its default route; NoDefault if it has none
+	Dev     string
+	Addrs   []netip.Prefix // the oldest of each family first
+	MTU     int
+	Metrics [2]int // of its default routes by Family; NoDefault if there is none
 }
 
-// NoDefault is the Metric of a Candidate without a default route.
+// NoDefault stands for the Metric of a default route that a Candidate has not.
 const NoDefault = -1
 
 func (c Candidate) String() string {
@@ -56,7 +51,7 @@ func (c Candidate) String() string {
 		addrs[i] = a.Addr().String()
 	}
 	text := c.Dev + " (" + strings.Join(addrs, ", ")
-	if c.Metric != NoDefault {
+	if c.Metrics != [2]int{NoDefault, NoDefault} {
 		text += ", default route"
 	}
 	return text + ")"
@@ -71,6 +66,14 @@ type Hop struct {
 // Wish says which Underlay the operator wants, most important first. The zero
 // Wish leaves the choice to ChooseUnderlay.
 type Wish struct {
+	// Families are those in which packets may travel between nodes, the best
+	// first; see subnet.Network.Underlay.
+	Families []subnet.Family
+	// Had is the addresses that were chosen before. They stay as long as the
+	// device has them: the kernel lists a new IPv6 address before the older ones,
+	// and one that a host has for a while must not move its node.
+	Had [2]netip.Addr
+
 	Ifaces   []string       // names or addresses, in order of preference
 	Regex    *regexp.Regexp // for a name or an address
 	CanReach Hop            // how the address given is reached
@@ -85,15 +88,19 @@ func ChooseUnderlay(candidates []Candidate, w Wish) (u Underlay, why string, err
 	if len(candidates) == 0 {
 		there = "; no device but the loopback device is up and has an address"
 	}
+	chosen := func(c Candidate, a netip.Addr, because string) (Underlay, string, error) {
+		u, err := c.underlay(a, w)
+		return u, because, err
+	}
 	switch {
 	case len(w.Ifaces) > 0:
 		for _, wished := range w.Ifaces {
 			for _, c := range candidates {
 				if c.Dev == wished {
-					return c.underlay(netip.Addr{}), "--iface=" + wished, nil
+					return chosen(c, netip.Addr{}, "--iface="+wished)
 				}
 				if a, ok := c.addr(wished); ok {
-					return c.underlay(a), "--iface=" + wished, nil
+					return chosen(c, a, "--iface="+wished)
 				}
 			}
 		}
@@ -105,47 +112,59 @@ func ChooseUnderlay(candidates []Candidate, w Wish) (u Underlay, why string, err
 		case 0:
 			return u, "", fmt.Errorf("--iface-regex: nothing matches %q%s", w.Regex, there)
 		case 1:
-			return found[0].underlay(found[0].match(w.Regex)), fmt.Sprintf("--iface-regex=%s", w.Regex), nil
+			return chosen(found[0], found[0].match(w.Regex), fmt.Sprintf("--iface-regex=%s", w.Regex))
 		}
 		return u, "", fmt.Errorf("--iface-regex: %q matches %s; choose one with --iface", w.Regex, join(found))
 
 	case w.CanReach.Dev != "":
 		for _, c := range candidates {
 			if c.Dev == w.CanReach.Dev {
-				return c.underlay(w.CanReach.Src), "--iface-can-reach", nil
+				return chosen(c, c.had(w.CanReach.Src, w), "--iface-can-reach")
 			}
 		}
 		return u, "", fmt.Errorf("--iface-can-reach: that address is reached by %s, which has no address for other nodes%s", w.CanReach.Dev, there)
 	}
 
 	for _, c := range candidates {
-		if c.Dev == w.Etcd.Dev {
-			return c.underlay(w.Etcd.Src), "it reaches etcd", nil
+		if c.Dev == w.Etcd.Dev && c.fits(w) {
+			return chosen(c, c.had(w.Etcd.Src, w), "it reaches etcd")
 		}
 	}
-	var best []Candidate
-	for _, c := range candidates {
-		switch {
-		case c.Metric == NoDefault:
-		case len(best) == 0 || c.Metric < best[0].Metric:
-			best = []Candidate{c}
-		case c.Metric == best[0].Metric:
-			best = append(best, c)
+	for _, f := range w.Families {
+		var best []Candidate
+		for _, c := range candidates {
+			switch {
+			case c.Metrics[f] == NoDefault || !c.has(f):
+			case len(best) == 0 || c.Metrics[f] < best[0].Metrics[f]:
+				best = []Candidate{c}
+			case c.Metrics[f] == best[0].Metrics[f]:
+				best = append(best, c)
+			}
 		}
+		switch len(best) {
+		case 0:
+			continue
+		case 1:
+			return chosen(best[0], netip.Addr{}, "it has the default route")
+		}
+		return u, "", fmt.Errorf("these devices have equally good default routes: %s; choose one with --iface", join(best))
 	}
-	switch len(best) {
-	case 0:
-		return u, "", errors.New("no device has a default route; choose one with --iface" + there)
-	case 1:
-		return best[0].underlay(netip.Addr{}), "it has the default route", nil
+	only := ""
+	if len(w.Families) == 1 {
+		only = " of " + w.Families[0].String() + ", which the network's packets between nodes travel over"
 	}
-	return u, "", fmt.Errorf("these devices have equally good default routes: %s; choose one with --iface", join(best))
+	return u, "", errors.New("no device has a default route" + only + "; choose one with --iface" + there)
 }
 
-// underlay makes a candidate the underlay, with the given address if it is
-// valid, and the first of each other family.
-func (c Candidate) underlay(a netip.Addr) Underlay {
+// underlay makes a candidate the underlay: with the given address if it is
+// valid, and else with those that it had, or the first of each family.
+func (c Candidate) underlay(a netip.Addr, w Wish) (Underlay, error) {
 	u := Underlay{Dev: c.Dev, MTU: c.MTU}
+	for _, had := range w.Had {
+		if c.lists(had) {
+			u.Addrs[subnet.FamilyOf(had)] = had
+		}
+	}
 	if a.IsValid() {
 		u.Addrs[subnet.FamilyOf(a)] = a
 	}
@@ -155,8 +174,36 @@ func (c Candidate) underlay(a netip.Addr) Underlay {
 		}
 		u.Prefixes = append(u.Prefixes, p.Masked())
 	}
-	return u
+	for _, f := range w.Families {
+		if u.Addrs[f].IsValid() {
+			u.Family = f
+			return u, nil
+		}
+	}
+	return Underlay{}, fmt.Errorf("%s has no %s address, which the network's packets between nodes travel over; give it one, or choose another device with --iface",
+		c, w.Families[0])
 }
+
+// had is the source address by which the kernel reaches something, unless the
+// candidate had another in that family, or does not list it: it may be one of
+// those that privacy extensions make for a day (RFC 8981).
+func (c Candidate) had(src netip.Addr, w Wish) netip.Addr {
+	if !c.lists(src) || c.lists(w.Had[subnet.FamilyOf(src)]) {
+		return netip.Addr{}
+	}
+	return src
+}
+
+func (c Candidate) lists(a netip.Addr) bool {
+	return slices.ContainsFunc(c.Addrs, func(p netip.Prefix) bool { return p.Addr() == a })
+}
+
+func (c Candidate) has(f subnet.Family) bool {
+	return slices.ContainsFunc(c.Addrs, func(p netip.Prefix) bool { return subnet.FamilyOf(p.Addr()) == f })
+}
+
+// fits reports whether the candidate has an address of a family that will do.
+func (c Candidate) fits(w Wish) bool { return slices.ContainsFunc(w.Families, c.has) }
 
 func (c Candidate) addr(text string) (netip.Addr, bool) {
 	for _, p := range c.Addrs {

@@ -11,12 +11,19 @@ import (
 )
 
 func candidate(dev string, metric int, addrs ...string) backend.Candidate {
-	c := backend.Candidate{Dev: dev, MTU: 1500, Metric: metric}
+	c := backend.Candidate{Dev: dev, MTU: 1500, Metrics: [2]int{backend.NoDefault, backend.NoDefault}}
 	for _, a := range addrs {
-		c.Addrs = append(c.Addrs, netip.MustParsePrefix(a))
+		p := netip.MustParsePrefix(a)
+		c.Addrs, c.Metrics[subnet.FamilyOf(p.Addr())] = append(c.Addrs, p), metric
 	}
 	return c
 }
+
+var (
+	fourFirst = []subnet.Family{subnet.IPv4, subnet.IPv6}
+	sixFirst  = []subnet.Family{subnet.IPv6, subnet.IPv4}
+	sixOnly   = []subnet.Family{subnet.IPv6}
+)
 
 func TestChooseUnderlay(t *testing.T) {
 	t.Parallel()
@@ -24,6 +31,7 @@ func TestChooseUnderlay(t *testing.T) {
 	private := candidate("eth1", backend.NoDefault, "192.0.2.10/24", "192.0.2.20/24", "2001:db8::10/64")
 	six := candidate("eth2", 200, "2001:db8:1::10/64")
 	all := []backend.Candidate{nat, private, six}
+	two := candidate("eth0", 1024, "2001:db8::10/64", "2001:db8::20/128")
 	hop := func(dev, src string) backend.Hop { return backend.Hop{Dev: dev, Src: netip.MustParseAddr(src)} }
 	for _, test := range []struct {
 		name       string
@@ -42,6 +50,21 @@ func TestChooseUnderlay(t *testing.T) {
 		{"by expression for an address", all, backend.Wish{Regex: regexp.MustCompile(`^192\.0\.2\.2`)}, "eth1 192.0.2.20", `--iface-regex=^192\.0\.2\.2`},
 		{"by what it reaches", all, backend.Wish{CanReach: hop("eth1", "192.0.2.10")}, "eth1 192.0.2.10", "--iface-can-reach"},
 
+		{"packets over IPv6: its default route", []backend.Candidate{nat, six}, backend.Wish{Families: sixOnly}, "eth2 2001:db8:1::10", "it has the default route"},
+		{"packets over IPv6: the device that reaches etcd has none", all, backend.Wish{Families: sixOnly, Etcd: hop("eth0", "10.0.2.15")}, "eth2 2001:db8:1::10", "it has the default route"},
+		{"packets over IPv6, of a device with both", all, backend.Wish{Families: sixOnly, Ifaces: []string{"eth1"}}, "eth1 2001:db8::10", "--iface=eth1"},
+		{"packets over IPv6, by an address of IPv4", all, backend.Wish{Families: sixOnly, Ifaces: []string{"192.0.2.20"}}, "eth1 2001:db8::10", "--iface=192.0.2.20"},
+		{"IPv6 rather than IPv4", []backend.Candidate{nat, six}, backend.Wish{Families: sixFirst}, "eth2 2001:db8:1::10", "it has the default route"},
+		{"IPv6 rather than IPv4, and there is none", []backend.Candidate{nat}, backend.Wish{Families: sixFirst}, "eth0 10.0.2.15", "it has the default route"},
+		{"a second address, which the kernel would send from now", []backend.Candidate{two}, backend.Wish{Families: sixOnly, Etcd: hop("eth0", "2001:db8::20"), Had: [2]netip.Addr{subnet.IPv6: two.Addrs[0].Addr()}},
+			"eth0 2001:db8::10", "it reaches etcd"},
+		{"the address that it had is gone", []backend.Candidate{two}, backend.Wish{Families: sixOnly, Etcd: hop("eth0", "2001:db8::20"), Had: [2]netip.Addr{subnet.IPv6: netip.MustParseAddr("2001:db8::5")}},
+			"eth0 2001:db8::20", "it reaches etcd"},
+		{"an address for a day, which the kernel sends from", []backend.Candidate{two}, backend.Wish{Families: sixOnly, Etcd: hop("eth0", "2001:db8::abcd:1234")}, "eth0 2001:db8::10", "it reaches etcd"},
+		{"a wished address before the one that it had", all, backend.Wish{Ifaces: []string{"192.0.2.20"}, Had: [2]netip.Addr{netip.MustParseAddr("192.0.2.10")}}, "eth1 192.0.2.20", "--iface=192.0.2.20"},
+
+		{"packets over IPv6, of a device without", all, backend.Wish{Families: sixOnly, Ifaces: []string{"eth0"}}, "eth0 (10.0.2.15, default route) has no IPv6 address", "--iface=eth0"},
+		{"packets over IPv6, and no default route", []backend.Candidate{nat}, backend.Wish{Families: sixOnly}, "no device has a default route of IPv6", ""},
 		{"no such device", all, backend.Wish{Ifaces: []string{"eth9"}},
 			"--iface: no device has the name or the address eth9; there are: eth0 (10.0.2.15, default route), eth1 (192.0.2.10, 192.0.2.20, 2001:db8::10), eth2 (2001:db8:1::10, default route)", ""},
 		{"no device at all", nil, backend.Wish{}, "no device but the loopback device is up and has an address", ""},
@@ -53,6 +76,9 @@ func TestChooseUnderlay(t *testing.T) {
 		{"what is to be reached is this host itself", all, backend.Wish{CanReach: hop("lo", "127.0.0.1")}, "--iface-can-reach: that address is reached by lo", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			if test.wish.Families == nil {
+				test.wish.Families = fourFirst
+			}
 			u, why, err := backend.ChooseUnderlay(test.candidates, test.wish)
 			got := u.Dev + " " + u.Addr().String()
 			if err != nil {
@@ -67,7 +93,7 @@ func TestChooseUnderlay(t *testing.T) {
 
 func TestUnderlayHasBothFamilies(t *testing.T) {
 	t.Parallel()
-	u, _, err := backend.ChooseUnderlay([]backend.Candidate{candidate("eth1", 0, "2001:db8::10/64", "192.0.2.10/24")}, backend.Wish{})
+	u, _, err := backend.ChooseUnderlay([]backend.Candidate{candidate("eth1", 0, "2001:db8::10/64", "192.0.2.10/24")}, backend.Wish{Families: fourFirst})
 	if err != nil || u.Addrs[subnet.IPv4] != netip.MustParseAddr("192.0.2.10") || u.Addrs[subnet.IPv6] != netip.MustParseAddr("2001:db8::10") {
 		t.Errorf("underlay = %+v, %v, want both addresses", u, err)
 	}

@@ -25,7 +25,7 @@ type flagValues struct {
 	ifaces        []string
 	ifaceRegex    string
 	ifaceCanReach string
-	publicIP      string
+	publicIP      [2]string // by subnet.Family
 	nodeName      string
 	subnetFile    string
 	stateDir      string
@@ -39,13 +39,16 @@ type flagValues struct {
 
 const guardAuto = "auto"
 
+// publicIPFlags are flannel's. The first takes an address of either family.
+var publicIPFlags = [2]string{subnet.IPv4: "public-ip", subnet.IPv6: "public-ipv6"}
+
 // config is what the flags mean: complete and valid.
 type config struct {
 	Etcd       etcd.Config
 	Ifaces     []string
 	IfaceRegex *regexp.Regexp // nil: not given
 	CanReach   netip.Addr     // not valid: not given
-	PublicIP   netip.Addr     // not valid: the underlay's address
+	PublicIP   [2]netip.Addr  // by Family; not valid: the underlay's address
 	Node       string
 	SubnetFile string
 	StateDir   string
@@ -64,7 +67,8 @@ func (f *flagValues) register(fs *pflag.FlagSet) {
 	fs.StringArrayVar(&f.ifaces, "iface", nil, "`device` towards the other nodes, by name or address; given more than once, the first that exists (default the one that reaches etcd, or else the default route's)")
 	fs.StringVar(&f.ifaceRegex, "iface-regex", "", "choose the device whose name or address matches this regular `expression`")
 	fs.StringVar(&f.ifaceCanReach, "iface-can-reach", "", "choose the device by which the kernel reaches this `address`")
-	fs.StringVar(&f.publicIP, "public-ip", "", "`address` that the other nodes reach this one at (default that of the device)")
+	fs.StringVar(&f.publicIP[subnet.IPv4], publicIPFlags[subnet.IPv4], "", "`address` that the other nodes reach this one at (default that of the device)")
+	fs.StringVar(&f.publicIP[subnet.IPv6], publicIPFlags[subnet.IPv6], "", "IPv6 `address` that the other nodes reach this one at (default that of the device)")
 	fs.StringVar(&f.nodeName, "node-name", "", "`name` of this node, unlike that of any other (default the host's name)")
 	fs.StringVar(&f.subnetFile, "subnet-file", "/run/tulle/subnet.env", "`file` that tells other programs of this host about its subnet")
 	fs.StringVar(&f.stateDir, "state-dir", "/var/lib/tulle", "`folder` for what is kept over restarts")
@@ -113,10 +117,19 @@ func (f *flagValues) config(fs *pflag.FlagSet) (config, error) {
 			fault("iface-can-reach", "%q is not an address such as 192.0.2.1", f.ifaceCanReach)
 		}
 	}
-	if f.publicIP != "" {
-		c.PublicIP, err = netip.ParseAddr(f.publicIP)
-		if err != nil || c.PublicIP.IsLoopback() || c.PublicIP.IsMulticast() || c.PublicIP.IsUnspecified() {
-			fault("public-ip", "%q is not an address of one host such as 192.0.2.10", f.publicIP)
+	for i, text := range f.publicIP {
+		if text == "" {
+			continue
+		}
+		a, err := netip.ParseAddr(text)
+		switch {
+		case err != nil || a.IsLoopback() || a.IsMulticast() || a.IsUnspecified() || a.IsLinkLocalUnicast() || a.Is4In6() || a.Zone() != "" ||
+			subnet.Family(i) == subnet.IPv6 && a.Is4():
+			fault(publicIPFlags[i], "%q is not an address of one host such as %s", text, [2]string{"192.0.2.10", "2001:db8::10"}[i])
+		case c.PublicIP[subnet.FamilyOf(a)].IsValid():
+			fault(publicIPFlags[i], "%s contradicts %s, which --%s gives", a, c.PublicIP[subnet.FamilyOf(a)], publicIPFlags[subnet.IPv4])
+		default:
+			c.PublicIP[subnet.FamilyOf(a)] = a
 		}
 	}
 	if c.Node == "" {
@@ -161,8 +174,10 @@ func (f *flagValues) config(fs *pflag.FlagSet) (config, error) {
 
 // public is the address that peers reach us at, by Family.
 func (c config) public(underlay [2]netip.Addr) [2]netip.Addr {
-	if c.PublicIP.IsValid() {
-		underlay[subnet.FamilyOf(c.PublicIP)] = c.PublicIP
+	for f, a := range c.PublicIP {
+		if a.IsValid() {
+			underlay[f] = a
+		}
 	}
 	return underlay
 }

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/spf13/pflag"
+
+	"tulle/subnet"
 )
 
 // parse reads flags as main does.
@@ -37,6 +39,9 @@ func TestConfigFaults(t *testing.T) {
 		{"not a duration", []string{"--lease-ttl=1day"}, []string{"--lease-ttl"}},
 		{"many at once", []string{"--lease-ttl=1s", "--etcd-prefix=x/", "--iface-regex=(", "--public-ip=127.0.0.1", "--log-level=loud", "--log-format=xml", "--status-addr=:x"},
 			[]string{"--lease-ttl: 1s is too short", "--etcd-prefix: \"x/\"", "--iface-regex:", "--public-ip: \"127.0.0.1\"", "--log-level: \"loud\"", "--log-format: \"xml\"", "--status-addr: \":x\""}},
+		{"an IPv4 address for IPv6", []string{"--public-ipv6=192.0.2.7"}, []string{`--public-ipv6: "192.0.2.7" is not an address of one host such as 2001:db8::10`}},
+		{"an address of the link alone", []string{"--public-ipv6=fe80::1"}, []string{`--public-ipv6: "fe80::1"`}},
+		{"two public addresses of one family", []string{"--public-ip=2001:db8::7", "--public-ipv6=2001:db8::8"}, []string{"--public-ipv6: 2001:db8::8 contradicts 2001:db8::7, which --public-ip gives"}},
 		{"two ways to choose the device", []string{"--iface=eth0", "--iface-regex=eth"}, []string{"give only one of --iface, --iface-regex and --iface-can-reach"}},
 		{"certificates that can't be read", []string{"--etcd-endpoints=https://192.0.2.1:2379", "--etcd-cafile=" + missing, "--etcd-certfile=" + missing},
 			[]string{"--etcd-cafile: open " + missing, "--etcd-certfile and --etcd-keyfile must be given together"}},
@@ -70,7 +75,7 @@ func TestConfigFromEnvironment(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Node != "of-the-command-line" || len(c.Etcd.Endpoints) != 2 || c.Masq || c.PublicIP != netip.MustParseAddr("198.51.100.7") {
+	if c.Node != "of-the-command-line" || len(c.Etcd.Endpoints) != 2 || c.Masq || c.PublicIP[subnet.IPv4] != netip.MustParseAddr("198.51.100.7") {
 		t.Errorf("config = %+v, want what the environment says, but for the flag given", c)
 	}
 	if len(c.unknownEnv) != 1 || c.unknownEnv[0] != "TULLED_PUBLIC_IPP" {
@@ -84,11 +89,26 @@ func TestConfigFromEnvironment(t *testing.T) {
 
 func TestPublicAddress(t *testing.T) {
 	four, six := netip.MustParseAddr("192.0.2.10"), netip.MustParseAddr("2001:db8::10")
-	c, err := parse(t, "--node-name=n", "--public-ip=198.51.100.7")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, want := c.public([2]netip.Addr{four, six}), [2]netip.Addr{netip.MustParseAddr("198.51.100.7"), six}; got != want {
-		t.Errorf("public = %v, want %v", got, want)
+	nat, nat6 := netip.MustParseAddr("198.51.100.7"), netip.MustParseAddr("2001:db8:1::7")
+	for _, test := range []struct {
+		name string
+		args []string
+		want [2]netip.Addr
+	}{
+		{"none", nil, [2]netip.Addr{four, six}},
+		{"of IPv4", []string{"--public-ip=198.51.100.7"}, [2]netip.Addr{nat, six}},
+		{"of IPv6", []string{"--public-ipv6=2001:db8:1::7"}, [2]netip.Addr{four, nat6}},
+		{"of IPv6 in the flag for any", []string{"--public-ip=2001:db8:1::7"}, [2]netip.Addr{four, nat6}},
+		{"of both", []string{"--public-ip=198.51.100.7", "--public-ipv6=2001:db8:1::7"}, [2]netip.Addr{nat, nat6}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c, err := parse(t, append(test.args, "--node-name=n")...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := c.public([2]netip.Addr{four, six}); got != test.want {
+				t.Errorf("public = %v, want %v", got, test.want)
+			}
+		})
 	}
 }

@@ -27,13 +27,14 @@ func (d *daemon) fromEtcd(ctx context.Context) (*etcd.Store, error) {
 		}
 		// What is missing on this host ends the start before a lease is taken.
 		var err error
-		if draft, seen, err = survey(d.config, network); err != nil {
+		before := remembered(d.config)
+		if draft, seen, err = survey(d.config, network, before.addrs); err != nil {
 			return etcd.Claim{}, err
 		}
 		if err := d.openKernel(network); err != nil {
 			return etcd.Claim{}, err
 		}
-		return draft.claim(d.config, remembered(d.config)), nil
+		return draft.claim(d.config, before.subnets), nil
 	})
 	if err != nil {
 		return nil, err

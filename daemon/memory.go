@@ -37,23 +37,28 @@ func recall(c config, now time.Time) (subnet.Memory, error) {
 	return m, nil
 }
 
-// remembered is the subnets that this node had before, as far as it knows, even
-// if its lease has run out since: from its state file, or else from the subnet
-// file, which may be another program's.
-func remembered(c config) [2]netip.Prefix {
+// past is what a node was before, as far as it knows.
+type past struct {
+	subnets [2]netip.Prefix
+	addrs   [2]netip.Addr
+}
+
+// remembered is the past, even if the lease has run out since: from the state
+// file, or else from the subnet file, which may be another program's.
+func remembered(c config) past {
 	m, err := subnet.ReadMemory(memoryPath(c))
 	if err == nil && m.Prefix == c.Etcd.Prefix && m.Self.Node == c.Node {
-		return m.Self.Subnets
+		return past{m.Self.Subnets, m.Self.Addrs}
 	}
-	var subnets [2]netip.Prefix
+	var p past
 	if f, err := subnet.ReadFile(c.SubnetFile); err == nil {
 		for i, s := range f.Subnets {
 			if s.IsValid() {
-				subnets[i] = s.Masked()
+				p.subnets[i] = s.Masked()
 			}
 		}
 	}
-	return subnets
+	return p
 }
 
 // memorize writes the state file whenever there is something new, and a last
@@ -125,7 +130,7 @@ func (d *daemon) fromMemory(ctx context.Context) error {
 		return nil
 	case <-time.After(bootPatience):
 	}
-	s, candidates, err := survey(d.config, m.Network)
+	s, candidates, err := survey(d.config, m.Network, m.Self.Addrs)
 	if err != nil {
 		return err
 	}

@@ -34,7 +34,8 @@ func (s site) same(t site) bool {
 
 // survey looks at the host and says how it would take part in a network. It
 // changes nothing.
-func survey(c config, network subnet.Network) (site, []backend.Candidate, error) {
+// The addresses that it had before stay as long as they are there.
+func survey(c config, network subnet.Network, had [2]netip.Addr) (site, []backend.Candidate, error) {
 	s := site{network: network}
 	candidates, err := kernel.Candidates()
 	if err != nil {
@@ -44,7 +45,7 @@ func survey(c config, network subnet.Network) (site, []backend.Candidate, error)
 	candidates = slices.DeleteFunc(candidates, func(c backend.Candidate) bool {
 		return slices.ContainsFunc(c.Addrs, func(a netip.Prefix) bool { return network.Has(a.Addr()) })
 	})
-	w, err := wish(c)
+	w, err := wish(c, network, had)
 	if err != nil {
 		return s, candidates, err
 	}
@@ -118,8 +119,8 @@ func (s site) follows(network subnet.Network) bool {
 }
 
 // wish is the operator's, with the kernel's answers that it needs.
-func wish(c config) (backend.Wish, error) {
-	w := backend.Wish{Ifaces: c.Ifaces, Regex: c.IfaceRegex}
+func wish(c config, network subnet.Network, had [2]netip.Addr) (backend.Wish, error) {
+	w := backend.Wish{Families: network.Underlay(), Had: had, Ifaces: c.Ifaces, Regex: c.IfaceRegex}
 	var err error
 	if c.CanReach.IsValid() {
 		if w.CanReach, err = kernel.RouteTo(c.CanReach); err != nil {

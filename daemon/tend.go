@@ -69,9 +69,10 @@ func (d *daemon) survey() {
 		fault = fmt.Errorf("this node's subnet %s does not fit in it; restart tulled to take another", d.site.self)
 	}
 	d.badNetwork.set(faultOf("config", fault))
+	had := d.site.underlay.Addrs
 	d.mu.Unlock()
 
-	found, _, err := survey(d.config, network)
+	found, _, err := survey(d.config, network, had)
 
 	d.mu.Lock()
 	defer d.mu.Unlock()

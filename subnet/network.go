@@ -28,6 +28,7 @@ type Backend struct {
 	GBP           bool // VXLAN group based policy extension
 	Learning      bool // let the device learn VTEPs from what it receives
 	DirectRouting bool // plain routes to nodes on the same link
+	IPv6Underlay  bool // packets between nodes travel over IPv6, whatever else nodes have
 }
 
 // VXLAN is the only Backend.Type of this version.
@@ -39,6 +40,20 @@ const (
 	DefaultVNI  = 1
 	DefaultPort = 8472
 )
+
+// Underlay is the families in which packets may travel between nodes, the best
+// first. That both ends take the same is a matter of the Network, not of a node.
+// Nodes without a wish in it do as flannel does: the pods' family, and IPv4
+// where there are two.
+func (n Network) Underlay() []Family {
+	switch {
+	case n.Backend.IPv6Underlay:
+		return []Family{IPv6}
+	case n.Pools[IPv4].IsValid():
+		return []Family{IPv4, IPv6}
+	}
+	return []Family{IPv6, IPv4}
+}
 
 // Contains reports whether every subnet of the lease belongs to this Network:
 // inside the pool's prefix and not larger than half of it. A lease made under
@@ -136,6 +151,7 @@ func parseBackend(top *fields) Backend {
 		GBP:           field(opts, "GBP", false),
 		Learning:      field(opts, "Learning", false),
 		DirectRouting: field(opts, "DirectRouting", false),
+		IPv6Underlay:  field(opts, "IPv6Underlay", false),
 	}
 	if b.Port == 0 {
 		b.Port = DefaultPort

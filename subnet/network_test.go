@@ -13,15 +13,15 @@ func TestParseNetwork(t *testing.T) {
 		want       string // JSON, or the faults, a line each
 	}{
 		{"all that a beginner needs", `{"Network": "10.244.0.0/16"}`,
-			`{"EnableIPv4":true,"EnableIPv6":false,"Network":"10.244.0.0/16","SubnetLen":24,"SubnetMin":"10.244.1.0","SubnetMax":"10.244.255.0","Backend":{"Type":"vxlan","VNI":1,"Port":8472,"MTU":0,"GBP":false,"Learning":false,"DirectRouting":false}}`},
+			`{"EnableIPv4":true,"EnableIPv6":false,"Network":"10.244.0.0/16","SubnetLen":24,"SubnetMin":"10.244.1.0","SubnetMax":"10.244.255.0","Backend":{"Type":"vxlan","VNI":1,"Port":8472,"MTU":0,"GBP":false,"Learning":false,"DirectRouting":false,"IPv6Underlay":false}}`},
 		{"keys in any case, unknown ones ignored", `{"NETWORK": "10.0.0.0/8", "subnetlen": 20, "backend": {"type": "VXLAN", "vni": 42}, "Comment": "x"}`,
-			`{"EnableIPv4":true,"EnableIPv6":false,"Network":"10.0.0.0/8","SubnetLen":20,"SubnetMin":"10.0.16.0","SubnetMax":"10.255.240.0","Backend":{"Type":"vxlan","VNI":42,"Port":8472,"MTU":0,"GBP":false,"Learning":false,"DirectRouting":false}}`},
+			`{"EnableIPv4":true,"EnableIPv6":false,"Network":"10.0.0.0/8","SubnetLen":20,"SubnetMin":"10.0.16.0","SubnetMax":"10.255.240.0","Backend":{"Type":"vxlan","VNI":42,"Port":8472,"MTU":0,"GBP":false,"Learning":false,"DirectRouting":false,"IPv6Underlay":false}}`},
 		{"small network: subnets two bits longer", `{"Network": "10.244.0.0/24"}`,
-			`{"EnableIPv4":true,"EnableIPv6":false,"Network":"10.244.0.0/24","SubnetLen":26,"SubnetMin":"10.244.0.64","SubnetMax":"10.244.0.192","Backend":{"Type":"vxlan","VNI":1,"Port":8472,"MTU":0,"GBP":false,"Learning":false,"DirectRouting":false}}`},
+			`{"EnableIPv4":true,"EnableIPv6":false,"Network":"10.244.0.0/24","SubnetLen":26,"SubnetMin":"10.244.0.64","SubnetMax":"10.244.0.192","Backend":{"Type":"vxlan","VNI":1,"Port":8472,"MTU":0,"GBP":false,"Learning":false,"DirectRouting":false,"IPv6Underlay":false}}`},
 		{"both families", `{"EnableIPv6": true, "Network": "10.244.0.0/16", "IPv6Network": "fd42::/48", "SubnetMin": "10.244.10.0", "SubnetMax": "10.244.99.0"}`,
-			`{"EnableIPv4":true,"EnableIPv6":true,"Network":"10.244.0.0/16","SubnetLen":24,"SubnetMin":"10.244.10.0","SubnetMax":"10.244.99.0","IPv6Network":"fd42::/48","IPv6SubnetLen":64,"IPv6SubnetMin":"fd42:0:0:1::","IPv6SubnetMax":"fd42:0:0:ffff::","Backend":{"Type":"vxlan","VNI":1,"Port":8472,"MTU":0,"GBP":false,"Learning":false,"DirectRouting":false}}`},
+			`{"EnableIPv4":true,"EnableIPv6":true,"Network":"10.244.0.0/16","SubnetLen":24,"SubnetMin":"10.244.10.0","SubnetMax":"10.244.99.0","IPv6Network":"fd42::/48","IPv6SubnetLen":64,"IPv6SubnetMin":"fd42:0:0:1::","IPv6SubnetMax":"fd42:0:0:ffff::","Backend":{"Type":"vxlan","VNI":1,"Port":8472,"MTU":0,"GBP":false,"Learning":false,"DirectRouting":false,"IPv6Underlay":false}}`},
 		{"IPv6 alone", `{"EnableIPv4": false, "EnableIPv6": true, "IPv6Network": "fd42::/62"}`,
-			`{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fd42::/62","IPv6SubnetLen":64,"IPv6SubnetMin":"fd42:0:0:1::","IPv6SubnetMax":"fd42:0:0:3::","Backend":{"Type":"vxlan","VNI":1,"Port":8472,"MTU":0,"GBP":false,"Learning":false,"DirectRouting":false}}`},
+			`{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fd42::/62","IPv6SubnetLen":64,"IPv6SubnetMin":"fd42:0:0:1::","IPv6SubnetMax":"fd42:0:0:3::","Backend":{"Type":"vxlan","VNI":1,"Port":8472,"MTU":0,"GBP":false,"Learning":false,"DirectRouting":false,"IPv6Underlay":false}}`},
 
 		{"not JSON", "{\n\"Network\": }", "configuration: line 2: not JSON: invalid character '}' looking for beginning of value"},
 		{"no object", `[]`, `configuration: not a JSON object such as {"Network": "10.244.0.0/16"}`},

@@ -32,6 +32,7 @@ var fieldFlags = []struct{ flag, field, usage string }{
 	{"vni", "Backend.VNI", "VXLAN network `identifier` (default 1)"},
 	{"port", "Backend.Port", "UDP `port` of VXLAN (default 8472)"},
 	{"mtu", "Backend.MTU", "largest `packet` between hosts (default that of their devices)"},
+	{"ipv6-underlay", "Backend.IPv6Underlay", "`true` for packets between hosts over IPv6, whatever else the hosts have"},
 	{"direct-routing", "Backend.DirectRouting", "`true` for plain routes between hosts on one link"},
 }
 

@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"tulle/backend"
+	"tulle/subnet"
 )
 
 // Candidates lists the devices of the network namespace that could be the
@@ -32,13 +34,17 @@ func Candidates() ([]backend.Candidate, error) {
 		if err != nil {
 			return nil, err
 		}
-		metric, ok := metrics[attrs.Index]
-		if !ok {
-			metric = backend.NoDefault
+		if len(addrs) == 0 {
+			continue
 		}
-		if len(addrs) > 0 {
-			found = append(found, backend.Candidate{Dev: attrs.Name, Addrs: addrs, MTU: attrs.MTU, Metric: metric})
+		c := backend.Candidate{Dev: attrs.Name, Addrs: addrs, MTU: attrs.MTU}
+		for f := range metrics {
+			c.Metrics[f] = backend.NoDefault
+			if m, ok := metrics[f][attrs.Index]; ok {
+				c.Metrics[f] = m
+			}
 		}
+		found = append(found, c)
 	}
 	return found, nil
 }
@@ -48,27 +54,33 @@ func globalAddrs(link netlink.Link) ([]netip.Prefix, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list addresses of %s: %w", link.Attrs().Name, err)
 	}
-	var addrs []netip.Prefix
+	var addrs, six []netip.Prefix
 	for _, a := range list {
 		if a.Scope != unix.RT_SCOPE_UNIVERSE || a.Flags&(unix.IFA_F_DEPRECATED|unix.IFA_F_TEMPORARY) != 0 && a.IP.To4() == nil {
 			continue
 		}
 		ip, ok := netip.AddrFromSlice(a.IP)
 		length, _ := a.Mask.Size()
-		if ok {
-			addrs = append(addrs, netip.PrefixFrom(ip.Unmap(), length))
+		switch p := netip.PrefixFrom(ip.Unmap(), length); {
+		case !ok:
+		case p.Addr().Is4():
+			addrs = append(addrs, p)
+		default:
+			six = append(six, p)
 		}
 	}
-	return addrs, nil
+	slices.Reverse(six) // the kernel lists the newest first, and those of IPv4 the other way round
+	return append(addrs, six...), nil
 }
 
-// defaultRoutes is the lowest metric of a default route by each device's index.
-func defaultRoutes() (map[int]int, error) {
-	metrics := map[int]int{}
-	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+// defaultRoutes is the lowest metric of a default route by family and each
+// device's index.
+func defaultRoutes() ([2]map[int]int, error) {
+	metrics := [2]map[int]int{{}, {}}
+	for f, family := range [2]int{subnet.IPv4: netlink.FAMILY_V4, subnet.IPv6: netlink.FAMILY_V6} {
 		routes, err := netlink.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
 		if err != nil {
-			return nil, fmt.Errorf("list routes: %w", err)
+			return metrics, fmt.Errorf("list routes: %w", err)
 		}
 		for _, r := range routes {
 			if ones := 0; r.Dst != nil {
@@ -76,12 +88,9 @@ func defaultRoutes() (map[int]int, error) {
 					continue
 				}
 			}
-			if m, ok := metrics[r.LinkIndex]; !ok || r.Priority < m {
-				metrics[r.LinkIndex] = r.Priority
+			if m, ok := metrics[f][r.LinkIndex]; !ok || r.Priority < m {
+				metrics[f][r.LinkIndex] = r.Priority
 			}
-		}
-		if len(metrics) > 0 {
-			break // an IPv6 default route only counts where there is none for IPv4
 		}
 	}
 	return metrics, nil

@@ -60,7 +60,7 @@ func TestRows(t *testing.T) {
 		{"two peers", four, func(*backend.Input) {}},
 		{"both families", both, func(*backend.Input) {}},
 		{"without nexthop objects", four, func(in *backend.Input) { in.Nexthops = false }},
-		{"IPv6 underlay", four, func(in *backend.Input) { in.Underlay.Addrs[subnet.IPv4] = netip.Addr{} }},
+		{"IPv6 underlay", four, func(in *backend.Input) { in.Underlay.Family = subnet.IPv6 }},
 		{"direct routes on the link", `{"Network": "10.244.0.0/16", "Backend": {"DirectRouting": true}}`, func(*backend.Input) {}},
 		{"options", `{"Network": "10.244.0.0/16", "Backend": {"VNI": 1, "Port": 4789, "MTU": 9000, "GBP": true, "Learning": true}}`, func(*backend.Input) {}},
 	} {

@@ -16,6 +16,7 @@ type Options struct {
 	Bin      string       // folder with tulled, tulle and tullectl; empty: the running program's
 	Families Families     // of the pods' network
 	Underlay Families     // of the hosts' addresses
+	Network  []string     // more flags of tullectl network set
 	Progress func(string) // is told each step; may be nil
 }
 

@@ -67,7 +67,7 @@ func (l *Lab) bringUp(ctx context.Context, o Options) error {
 	if err := l.StartEtcd(ctx); err != nil {
 		return err
 	}
-	flags := l.networkFlags()
+	flags := append(l.networkFlags(), o.Network...)
 	l.progress("network: tullectl network set " + strings.Join(flags, " "))
 	if err := l.SetNetwork(ctx, flags...); err != nil {
 		return err
