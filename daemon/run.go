@@ -48,6 +48,7 @@ func run(ctx context.Context, c config, log *zap.Logger) error {
 		}
 		g.Go(func() error { return store.Keep(ctx, d.renewed) })
 		g.Go(func() error { return store.Watch(ctx, d.follow) })
+		g.Go(func() error { return store.Renewals(ctx) })
 		g.Go(func() error { return d.memorize(ctx) })
 		return store.Health(ctx, d.etcdUp)
 	})

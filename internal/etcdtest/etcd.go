@@ -26,18 +26,35 @@ func Start(t testing.TB) string {
 // run again with the same arguments.
 func Run(t testing.TB, dir, addr string) (clientURL string, stop func()) {
 	t.Helper()
+	return run(t, dir, url.URL{Scheme: "http", Host: addr}, func(*embed.Config) {})
+}
+
+// RunTLS is Run with TLS: etcd shows the certificate of its own, and wants one of
+// its clients that is signed by a CA of the file trusted. It reads its own at each
+// connection, as etcd does, and trusted at its start.
+func RunTLS(t testing.TB, dir, addr string, own Pair, trusted string) (clientURL string, stop func()) {
+	t.Helper()
+	return run(t, dir, url.URL{Scheme: "https", Host: addr}, func(c *embed.Config) {
+		c.ClientTLSInfo.CertFile, c.ClientTLSInfo.KeyFile = own.Cert, own.Key
+		c.ClientTLSInfo.TrustedCAFile, c.ClientTLSInfo.ClientCertAuth = trusted, true
+	})
+}
+
+func run(t testing.TB, dir string, at url.URL, more func(*embed.Config)) (clientURL string, stop func()) {
+	t.Helper()
 	c := embed.NewConfig()
 	c.Dir = dir
-	c.ListenClientUrls = []url.URL{{Scheme: "http", Host: addr}}
+	c.ListenClientUrls = []url.URL{at}
 	c.ListenPeerUrls = []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
 	c.LogLevel = "fatal"
 	c.UnsafeNoFsync = true // nothing here outlives the test
+	more(c)
 	e, err := embed.StartEtcd(c)
 	if err != nil {
 		t.Fatalf("start etcd: %v", err)
 	}
 	<-e.Server.ReadyNotify()
-	return "http://" + e.Clients[0].Addr().String(), e.Close
+	return at.Scheme + "://" + e.Clients[0].Addr().String(), e.Close
 }
 
 // Alarm tells an etcd that one of its members has no space left, as it tells

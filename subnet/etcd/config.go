@@ -2,7 +2,6 @@ package etcd
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/url"
@@ -21,8 +20,8 @@ import (
 type Config struct {
 	Endpoints []string // URLs: http://, https:// or unix://
 	Prefix    string   // all keys of this network begin with it
-	CAFile    string   // certificates that etcd's must be signed by; empty: the system's
-	CertFile  string   // our certificate, with KeyFile
+	CAFile    string   // certificates that etcd's must be signed by; empty: the system's; read again for each connection
+	CertFile  string   // our certificate, with KeyFile; both read again for each connection
 	KeyFile   string
 	Username  string
 	Password  string
@@ -56,7 +55,7 @@ func (c Config) Check() error {
 
 func (c Config) client() (clientv3.Config, error) {
 	var faults []error
-	secure := false
+	secure, plain := false, false
 	if len(c.Endpoints) == 0 {
 		faults = append(faults, errors.New("--etcd-endpoints: none given"))
 	}
@@ -67,6 +66,10 @@ func (c Config) client() (clientv3.Config, error) {
 			continue
 		}
 		secure = secure || strings.HasSuffix(u.Scheme, "s")
+		plain = plain || !strings.HasSuffix(u.Scheme, "s")
+	}
+	if secure && plain { // the client uses one of both for all
+		faults = append(faults, errors.New("--etcd-endpoints: with TLS and without it side by side; give only one kind"))
 	}
 	if !strings.HasPrefix(c.Prefix, "/") || strings.HasSuffix(c.Prefix, "/") {
 		faults = append(faults, fmt.Errorf("--etcd-prefix: %q must begin with a slash and not end with one", c.Prefix))
@@ -117,36 +120,4 @@ func (c Config) password() (string, error) {
 		return "", fmt.Errorf("--etcd-password-file: %w", err)
 	}
 	return strings.TrimRight(string(text), "\r\n"), nil
-}
-
-// tls is nil where no file is given. A CA alone is enough.
-func (c Config) tls() (*tls.Config, error) {
-	if c.CAFile == "" && c.CertFile == "" && c.KeyFile == "" {
-		return nil, nil
-	}
-	var faults []error
-	config := &tls.Config{MinVersion: tls.VersionTLS12}
-	if c.CAFile != "" {
-		pem, err := os.ReadFile(c.CAFile)
-		config.RootCAs = x509.NewCertPool()
-		if err != nil {
-			faults = append(faults, fmt.Errorf("--etcd-cafile: %w", err))
-		} else if !config.RootCAs.AppendCertsFromPEM(pem) {
-			faults = append(faults, fmt.Errorf("--etcd-cafile: %s has no certificate in PEM form", c.CAFile))
-		}
-	}
-	switch {
-	case (c.CertFile == "") != (c.KeyFile == ""):
-		faults = append(faults, errors.New("--etcd-certfile and --etcd-keyfile must be given together"))
-	case c.CertFile != "":
-		if _, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile); err != nil {
-			faults = append(faults, fmt.Errorf("--etcd-certfile, --etcd-keyfile: %w", err))
-		}
-		// Read again at each handshake, so that a renewed certificate is used.
-		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			cert, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
-			return &cert, err
-		}
-	}
-	return config, errors.Join(faults...)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -119,16 +120,36 @@ func (s *Store) connect(ctx context.Context, endpoint string) error {
 	}
 	var conn net.Conn
 	if strings.HasSuffix(u.Scheme, "s") {
-		cc, err := s.config.client()
+		config := &tls.Config{MinVersion: tls.VersionTLS12}
+		if s.renewing != nil {
+			config = s.renewing.current()
+		}
+		conn, err = (&tls.Dialer{Config: config}).DialContext(ctx, network, addr)
 		if err != nil {
 			return err
 		}
-		conn, err = (&tls.Dialer{Config: cc.TLS}).DialContext(ctx, network, addr)
-		if err != nil {
-			return err
+		if err := refusal(conn); err != nil {
+			return errors.Join(err, conn.Close())
 		}
 	} else if conn, err = (&net.Dialer{}).DialContext(ctx, network, addr); err != nil {
 		return err
 	}
 	return conn.Close()
+}
+
+// refusalTime is how long etcd may take to refuse a certificate.
+const refusalTime = 300 * time.Millisecond
+
+// refusal is what etcd objects to in our certificate: with TLS 1.3 it says so
+// when we take the connection to be made already. An etcd that has no objection
+// waits for us to speak.
+func refusal(conn net.Conn) error {
+	if err := conn.SetReadDeadline(time.Now().Add(refusalTime)); err != nil {
+		return err
+	}
+	_, err := conn.Read(make([]byte, 1))
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return nil
+	}
+	return err
 }

@@ -26,6 +26,8 @@ type Store struct {
 	lost   chan struct{} // size one; Watch and Renew send when our lease is not as it should be, Keep receives
 	doubt  chan struct{} // size one; Health sends when etcd may be another than before, Watch receives
 
+	renewing *renewing // the certificates; nil: no files are given
+
 	mu sync.Mutex // guards all following fields
 
 	held  held
@@ -45,6 +47,10 @@ func Open(ctx context.Context, c Config, log *zap.Logger) (*Store, error) {
 	cc.Context = ctx
 	s := &Store{config: c, log: log, lost: make(chan struct{}, 1), doubt: make(chan struct{}, 1)}
 	cc.DialOptions = append(cc.DialOptions, grpc.WithContextDialer(s.dial))
+	if c.CAFile != "" || c.CertFile != "" {
+		s.renewing = newRenewing(cc.TLS, c.tls, log)
+		cc.DialOptions = append(cc.DialOptions, grpc.WithTransportCredentials(s.renewing)) // the last one counts
+	}
 	err = s.untilAnswered(ctx, "connect", func(context.Context) (err error) {
 		s.client, err = clientv3.New(cc)
 		return err
