@@ -22,6 +22,7 @@ func labInitCommand() *cobra.Command {
 	c.Flags().StringVar(&o.Name, "name", "", "name of the host")
 	c.Flags().StringVar(&o.Dir, "dir", "", "directory of the host on the machine")
 	c.Flags().StringVar(&o.Bin, "bin", "", "folder with tulle's programs on the machine")
+	c.Flags().StringArrayVar(&o.Own, "own", nil, "folder of which the host has a copy of its own")
 	return c
 }
 

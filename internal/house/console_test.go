@@ -20,11 +20,20 @@ import (
 //	node1# ip route show 10.244.32.0/24
 //	10.244.32.0/24 nhid ... via 10.244.32.0 dev tulle.1 proto 116 onlink
 //
-// The shell runs what stands behind the prompt. The command must succeed and
+// The shell runs what stands behind the prompt, and the lines that follow one
+// with a backslash at its end. The command must succeed and
 // print the lines that follow: "..." stands for any text in a line, and alone in
 // a line for any lines. Blanks count as one. What is not yet as written is
 // tried again for a while, so only commands that may be repeated have output.
-const marker = "```console run-in-lab\n"
+//
+// With run-in-bare-lab there is nothing on the hosts but their network: no etcd,
+// no daemon, no pods. Each host has its own /etc. There,
+//
+//   - scp copies files between hosts, which have no sshd,
+//   - systemctl starts and stops services as service_test.go tells.
+//
+// A document has sessions of one kind.
+var marker = regexp.MustCompile("(?m)^```console run-in-(bare-)?lab\n")
 
 // step is a command of a session, and what it should print.
 type step struct {
@@ -34,12 +43,18 @@ type step struct {
 
 var prompt = regexp.MustCompile(`^([a-z0-9-]+)# (.+)$`)
 
-// sessions returns the steps of all marked blocks of a document, in order.
-func sessions(t *testing.T, name, text string) []step {
+// sessions returns the steps of all marked blocks of a document, in order, and
+// whether they want a bare lab.
+func sessions(t *testing.T, name, text string) (steps []step, bare bool) {
 	t.Helper()
-	var steps []step
-	for n, block := range strings.Split(text, marker)[1:] {
-		body, _, closed := strings.Cut(block, "\n```")
+	blocks := marker.FindAllStringSubmatchIndex(text, -1)
+	for n, at := range blocks {
+		if isBare := at[2] >= 0; n > 0 && isBare != bare {
+			t.Fatalf("%s: block %d is of another kind than those before", name, n+1)
+		} else {
+			bare = isBare
+		}
+		body, _, closed := strings.Cut(text[at[1]:], "\n```")
 		if !closed {
 			t.Fatalf("%s: block %d does not end", name, n+1)
 		}
@@ -49,6 +64,8 @@ func sessions(t *testing.T, name, text string) []step {
 			if m := prompt.FindStringSubmatch(line); m != nil {
 				steps = append(steps, step{place: m[1], command: m[2]})
 				begun = true
+			} else if last := len(steps) - 1; begun && len(steps[last].want) == 0 && strings.HasSuffix(steps[last].command, "\\") {
+				steps[last].command += "\n" + line
 			} else if !begun {
 				t.Fatalf("%s: block %d does not begin with a prompt such as node1#", name, n+1)
 			} else {
@@ -57,7 +74,7 @@ func sessions(t *testing.T, name, text string) []step {
 			}
 		}
 	}
-	return steps
+	return steps, bare
 }
 
 // pattern is what the output of a step must match.
@@ -96,6 +113,12 @@ func (s step) run(ctx context.Context, l *lab.Lab) error {
 	if err != nil {
 		return err
 	}
+	switch words := strings.Fields(s.command); words[0] {
+	case "scp":
+		return scp(l, l.Host(s.place), words[1:])
+	case "systemctl":
+		return systemctl(ctx, l.Host(s.place), words[1:])
+	}
 	for deadline := time.Now().Add(patience); ; {
 		output, err := place.Exec(ctx, "sh", "-c", s.command)
 		if err == nil && (len(s.want) == 0 || s.matches(output)) {
@@ -117,14 +140,21 @@ func TestDocumentedSessions(t *testing.T) {
 	root.Require(t)
 	found := false
 	for _, name := range files(t, ".md") {
-		steps := sessions(t, name, read(t, name))
+		steps, bare := sessions(t, name, read(t, name))
 		if len(steps) == 0 {
 			continue
 		}
 		found = true
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			l := up(t)
+			o := lab.Options{Nodes: 3, Pods: 2}
+			if bare {
+				o = lab.Options{Nodes: 3, Bare: true, Own: []string{"/etc", "/opt"}}
+			}
+			l := up(t, o)
+			if bare {
+				install(t, l)
+			}
 			for _, s := range steps {
 				if err := s.run(t.Context(), l); err != nil {
 					t.Fatal(err) // what follows builds on it
@@ -133,13 +163,14 @@ func TestDocumentedSessions(t *testing.T) {
 		})
 	}
 	if !found {
-		t.Error("no document has a block that begins with " + marker)
+		t.Errorf("no document has a block that begins as %s", marker)
 	}
 }
 
-func up(t *testing.T) *lab.Lab {
+func up(t *testing.T, o lab.Options) *lab.Lab {
 	t.Helper()
-	l, err := lab.Up(t.Context(), lab.Options{Nodes: 3, Pods: 2, Bin: bin(t)})
+	o.Bin = bin(t)
+	l, err := lab.Up(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +218,7 @@ var (
 func TestEveryMetricIsDocumented(t *testing.T) {
 	root.Require(t)
 	t.Parallel()
-	text, err := up(t).Nodes()[0].Exec(t.Context(), "curl", "-sS", "http://127.0.0.1:8471/metrics")
+	text, err := up(t, lab.Options{Nodes: 1}).Nodes()[0].Exec(t.Context(), "curl", "-sS", "http://127.0.0.1:8471/metrics")
 	if err != nil {
 		t.Fatal(err)
 	}

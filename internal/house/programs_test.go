@@ -12,18 +12,29 @@ import (
 // binDir is the folder of the programs under test, which bin builds.
 var binDir string
 
+// programs are ours, and etcd's as the documentation uses them: of the version
+// that we are tested with, and the same on every machine.
+var programs = []struct{ name, source, module string }{
+	{"tulled", "tulle/daemon", "."},
+	{"tulle", "tulle/cni-shim", "."},
+	{"tullectl", "tulle/tullectl", "."},
+	{"etcd", "go.etcd.io/etcd/server/v3", "."},
+	{"etcdctl", "go.etcd.io/etcd/etcdctl/v3", "dist/tools"},
+}
+
 var build = sync.OnceValue(func() error {
-	for program, source := range map[string]string{"tulled": "tulle/daemon", "tulle": "tulle/cni-shim", "tullectl": "tulle/tullectl"} {
-		cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", filepath.Join(binDir, program), source)
+	for _, p := range programs {
+		cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", filepath.Join(binDir, p.name), p.source)
+		cmd.Dir = filepath.Join(top, p.module)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if text, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("go build %s: %w\n%s", source, err, text)
+			return fmt.Errorf("go build %s: %w\n%s", p.source, err, text)
 		}
 	}
 	return nil
 })
 
-// bin returns the folder with tulled, tulle and tullectl, built once.
+// bin returns the folder with all programs, built once.
 func bin(t *testing.T) string {
 	t.Helper()
 	if err := build(); err != nil {

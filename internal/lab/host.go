@@ -50,7 +50,7 @@ func (h *Host) Addr() netip.Addr {
 
 // startHost starts a host's init and returns when it stands. The host is
 // returned together with an error when its process may be there.
-func startHost(ctx context.Context, h *Host, bin string) error {
+func startHost(ctx context.Context, h *Host, bin string, own []string) error {
 	if err := os.Mkdir(h.dir, 0o700); err != nil {
 		return err
 	}
@@ -72,6 +72,9 @@ func startHost(ctx context.Context, h *Host, bin string) error {
 	defer ready.Close()
 
 	cmd := exec.Command(filepath.Join(bin, "tullectl"), "lab", "init", "--name", h.Name, "--dir", h.dir, "--bin", bin)
+	for _, dir := range own {
+		cmd.Args = append(cmd.Args, "--own", dir)
+	}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, log, log
 	cmd.ExtraFiles = []*os.File{tell}
 	cmd.Env = environment(h.Name)

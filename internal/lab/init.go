@@ -31,9 +31,10 @@ const readyFD = 3
 
 // InitOptions are the flags of `tullectl lab init`.
 type InitOptions struct {
-	Name string // of the host
-	Dir  string // the host's directory on the machine
-	Bin  string // the folder with tulle's programs on the machine
+	Name string   // of the host
+	Dir  string   // the host's directory on the machine
+	Bin  string   // the folder with tulle's programs on the machine
+	Own  []string // folders of which the host has a copy of its own
 }
 
 // RunInit is pid 1 of a host: it sets the host up, starts and signals processes

@@ -26,6 +26,7 @@ type Lab struct {
 	Underlay Families // of the hosts
 
 	dir      string
+	own      []string // of Options
 	progress func(string)
 
 	mu sync.Mutex // guards the state file, and Pods while Up runs

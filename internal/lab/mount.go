@@ -3,6 +3,7 @@ package lab
 import (
 	"fmt"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,28 +25,51 @@ func mountHost(o InitOptions) error {
 	defer bin.Close()
 	open := func(f *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", f.Fd()) }
 
-	for _, m := range []struct {
+	const tmpfs = "mode=0755"
+	mounts := []struct {
 		source, target, kind string
 		flags                uintptr
+		data                 string
 	}{
-		{"", "/", "", unix.MS_REC | unix.MS_PRIVATE},
-		{"tmpfs", "/run", "tmpfs", quiet},
-		{"tmpfs", "/var/lib", "tmpfs", quiet},
-		{open(dir), hostDir, "", unix.MS_BIND},
-		{open(bin), hostBin, "", unix.MS_BIND},
-		{"proc", "/proc", "proc", quiet | unix.MS_NOEXEC},
-		{"sysfs", "/sys", "sysfs", quiet | unix.MS_NOEXEC},
-	} {
-		data := ""
-		if m.kind == "tmpfs" {
-			data = "mode=0755"
+		{"", "/", "", unix.MS_REC | unix.MS_PRIVATE, ""},
+		{"tmpfs", "/run", "tmpfs", quiet, tmpfs},
+		{"tmpfs", "/var/lib", "tmpfs", quiet, tmpfs},
+		{open(dir), hostDir, "", unix.MS_BIND, ""},
+		{open(bin), hostBin, "", unix.MS_BIND, ""},
+		{"proc", "/proc", "proc", quiet | unix.MS_NOEXEC, ""},
+		{"sysfs", "/sys", "sysfs", quiet | unix.MS_NOEXEC, ""},
+	}
+	for _, m := range mounts {
+		if m.target == "/var/lib" && slices.Contains(o.Own, m.target) {
+			continue // a copy, and not an empty one
 		}
 		if err := os.MkdirAll(m.target, 0o755); err != nil {
 			return err
 		}
-		if err := unix.Mount(m.source, m.target, m.kind, m.flags, data); err != nil {
+		if err := unix.Mount(m.source, m.target, m.kind, m.flags, m.data); err != nil {
 			return fmt.Errorf("mount %s on %s: %w", m.source, m.target, err)
 		}
 	}
+	for i, dir := range o.Own {
+		if err := copyOnWrite(dir, fmt.Sprintf("%s/%d", ownDirs, i)); err != nil {
+			return err
+		}
+	}
 	return os.Mkdir(podNets, 0o755)
+}
+
+// copyOnWrite gives the host a copy of a folder of the machine. What it writes
+// there is kept in another folder.
+func copyOnWrite(dir, written string) error {
+	upper, work := written+"/upper", written+"/work"
+	for _, dir := range []string{upper, work} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	data := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", dir, upper, work)
+	if err := unix.Mount("overlay", dir, "overlay", 0, data); err != nil {
+		return fmt.Errorf("mount a copy of %s: %w", dir, err)
+	}
+	return nil
 }

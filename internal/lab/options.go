@@ -17,6 +17,8 @@ type Options struct {
 	Families Families     // of the pods' network
 	Underlay Families     // of the hosts' addresses
 	Network  []string     // more flags of tullectl network set
+	Bare     bool         // leave the hosts as they are: no etcd, no network, no tulled, no pods
+	Own      []string     // folders of which each host has a copy of its own
 	Progress func(string) // is told each step; may be nil
 }
 
@@ -32,6 +34,9 @@ func claim(o Options) (*Lab, error) {
 	if o.Pods < 0 || o.Pods > mostPods {
 		return nil, fmt.Errorf("%d pods on each node: a lab has 0 to %d", o.Pods, mostPods)
 	}
+	if o.Bare && o.Pods > 0 {
+		return nil, errors.New("a bare lab has no pods")
+	}
 	if o.Name != "" && !nameForm.MatchString(o.Name) {
 		return nil, badName(o.Name)
 	}
@@ -45,6 +50,7 @@ func claim(o Options) (*Lab, error) {
 	}
 	l := newLab(filepath.Base(dir))
 	l.Bin, l.Families, l.Underlay = bin, o.Families, o.Underlay
+	l.own = o.Own
 	if o.Progress != nil {
 		l.progress = o.Progress
 	}

@@ -78,5 +78,6 @@ func (p *Place) Client() *http.Client {
 const (
 	hostDir = "/run/lab"       // the host's directory of the lab
 	hostBin = hostDir + "/bin" // tulle's programs
+	ownDirs = "/run/own"       // what was written in the copies of the machine's folders
 	podNets = "/run/netns"     // where ip-netns(8) looks for the pods' namespaces
 )

@@ -37,7 +37,7 @@ func (l *Lab) bringUp(ctx context.Context, o Options) error {
 	l.Hosts = append(l.Hosts, l.newHost("outside", RoleOutside, l.hostAddrs(func(a addressing) netip.Addr { return a.stranger })))
 	// One after the other: each pid is in the state file before the next exists.
 	for _, h := range l.Hosts {
-		err := startHost(ctx, h, l.Bin)
+		err := startHost(ctx, h, l.Bin, l.own)
 		if err := errors.Join(err, l.save()); err != nil {
 			return err
 		}
@@ -63,6 +63,9 @@ func (l *Lab) bringUp(ctx context.Context, o Options) error {
 		return err
 	}
 
+	if o.Bare {
+		return nil
+	}
 	l.progress("etcd: " + l.EtcdURL())
 	if err := l.StartEtcd(ctx); err != nil {
 		return err

@@ -41,7 +41,7 @@ func explain(err error) error {
 	case errors.Is(err, rpctypes.ErrUserEmpty):
 		return fmt.Errorf("%w: it wants a user name and a password; give --etcd-username and --etcd-password", ErrRefused)
 	case code == codes.PermissionDenied:
-		return fmt.Errorf("%w: the user has no right to these keys; see Documentation/configuration.md", ErrRefused)
+		return fmt.Errorf("%w: the user has no right to these keys; see Documentation/etcd-security.md", ErrRefused)
 	}
 	if errors.Is(err, context.DeadlineExceeded) || code == codes.DeadlineExceeded || code == codes.Unavailable {
 		return fmt.Errorf("%w: %w", errNoAnswer, err)
