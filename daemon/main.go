@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tulle/internal/flags"
 	"tulle/internal/version"
 )
 
@@ -47,18 +48,21 @@ func main() {
 
 func command() *cobra.Command {
 	var f flagValues
+	var clean bool
 	cmd := &cobra.Command{
 		Use:   "tulled [flags]",
 		Short: "lease a pod subnet from etcd and connect it with those of all other hosts",
 		Long: `tulled leases this host's pod subnet from etcd, makes the VXLAN device, and keeps
 the forwarding database, neighbours, nexthops, routes and firewall rules that
 connect the pods of all hosts. It ends on SIGTERM and leaves all of that in
-place: pods do not notice a restart.
+place: pods do not notice a restart. tulled --cleanup takes it away when tulled is
+not to run on this host any more.
 
 Each flag can also be given as an environment variable: --etcd-endpoints as
 TULLED_ETCD_ENDPOINTS.`,
 		Example: `  tulled --etcd-endpoints=https://192.0.2.1:2379 --etcd-cafile=/etc/tulle/ca.pem
-  TULLED_IFACE=eth1 tulled`,
+  TULLED_IFACE=eth1 tulled
+  tulled --cleanup`,
 		Version:       version.String(),
 		Args:          func(_ *cobra.Command, args []string) error { return noArgs(args) },
 		SilenceUsage:  true,
@@ -67,6 +71,9 @@ TULLED_ETCD_ENDPOINTS.`,
 			c, err := f.config(cmd.Flags())
 			if err != nil {
 				return usageError{err}
+			}
+			if clean {
+				return cleanup(cmd.Context(), c, cmd.OutOrStdout())
 			}
 			log, err := logger(c.LogLevel, c.LogFormat)
 			if err != nil {
@@ -79,6 +86,9 @@ TULLED_ETCD_ENDPOINTS.`,
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	cmd.Flags().SortFlags = false
 	f.register(cmd.Flags())
+	const name = "cleanup"
+	cmd.Flags().BoolVar(&clean, name, false, "take away what a stopped tulled left on this host: devices, rows of the kernel's tables, files; then end")
+	flags.OnlyArgument(cmd.Flags(), name)
 	return cmd
 }
 

@@ -43,7 +43,7 @@ func FromEnv(fs *pflag.FlagSet, only ...string) error {
 		name := variable(f.Name)
 		value, ok := os.LookupEnv(name)
 		begins := func(beginning string) bool { return strings.HasPrefix(f.Name, beginning) }
-		if !ok || f.Changed || len(only) > 0 && !slices.ContainsFunc(only, begins) {
+		if !ok || f.Changed || f.Annotations[argument] != nil || len(only) > 0 && !slices.ContainsFunc(only, begins) {
 			return
 		}
 		if err := fs.Set(f.Name, value); err != nil {
@@ -57,7 +57,7 @@ func FromEnv(fs *pflag.FlagSet, only ...string) error {
 // no flag.
 func Unknown(fs *pflag.FlagSet) []string {
 	known := map[string]bool{}
-	fs.VisitAll(func(f *pflag.Flag) { known[variable(f.Name)] = true })
+	fs.VisitAll(func(f *pflag.Flag) { known[variable(f.Name)] = f.Annotations[argument] == nil })
 	var unknown []string
 	for _, line := range os.Environ() {
 		if name, _, _ := strings.Cut(line, "="); strings.HasPrefix(name, Env) && !known[name] {
@@ -65,6 +65,15 @@ func Unknown(fs *pflag.FlagSet) []string {
 		}
 	}
 	return unknown
+}
+
+// argument marks flags that are given on the command line alone.
+const argument = "argument"
+
+// OnlyArgument keeps a flag from being set by the environment: one that says what
+// to do, and not how.
+func OnlyArgument(fs *pflag.FlagSet, name string) {
+	fs.Lookup(name).Annotations = map[string][]string{argument: {}}
 }
 
 func variable(flag string) string {

@@ -41,11 +41,14 @@ var (
 	code        = regexp.MustCompile("^`([^`]*)`")
 )
 
+// noSettings are flags that ask for something else than the program's work.
+var noSettings = []string{"help", "version", "cleanup"}
+
 // flagsOf are the flags of a program and the defaults that its help tells.
 func flagsOf(t *testing.T, program string, args ...string) map[string]string {
 	all := map[string]string{}
 	for _, m := range helpFlag.FindAllStringSubmatch(run(t, program, append(args, "--help")...), -1) {
-		if m[1] == "help" || m[1] == "version" {
+		if slices.Contains(noSettings, m[1]) {
 			continue
 		}
 		all[m[1]] = ""
