@@ -73,6 +73,7 @@ type Reconciler struct {
 	update chan struct{} // size one; Update sends, Run receives
 	wake   chan struct{} // size one; Wake and judge send, Run receives
 	hear   chan struct{} // size one; Heard sends, Run receives
+	ask    chan struct{} // Alive sends, Run receives between passes
 
 	heardMu sync.Mutex // guards heard
 
@@ -96,6 +97,7 @@ func NewReconciler(k Kernel, report func(Pass)) *Reconciler {
 		update:  make(chan struct{}, 1),
 		wake:    make(chan struct{}, 1),
 		hear:    make(chan struct{}, 1),
+		ask:     make(chan struct{}),
 		want:    State{},
 		pending: map[Key]Change{},
 	}
@@ -203,6 +205,16 @@ func (r *Reconciler) Look(ctx context.Context) (want, have State, err error) {
 	return maps.Clone(r.want), have, err
 }
 
+// Alive returns when Run has shown that it goes on, or with the error of ctx.
+func (r *Reconciler) Alive(ctx context.Context) error {
+	select {
+	case r.ask <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // Run makes passes until ctx ends, and returns its error.
 func (r *Reconciler) Run(ctx context.Context) error {
 	retry := retryFirst
@@ -218,6 +230,8 @@ func (r *Reconciler) Run(ctx context.Context) error {
 			p.Why, p.Kinds = WhyUpdate, 0
 		case <-r.hear:
 			r.judge()
+			continue
+		case <-r.ask:
 			continue
 		case <-r.wake:
 			wait := gather

@@ -32,6 +32,7 @@ func run(ctx context.Context, c config, log *zap.Logger) error {
 	defer alone.Close()
 	d := newDaemon(c, log)
 
+	told := ctx // ends when we are told to stop
 	g, ctx := errgroup.WithContext(ctx)
 	if c.StatusAddr != "" {
 		l, err := net.Listen("tcp", c.StatusAddr)
@@ -40,6 +41,7 @@ func run(ctx context.Context, c config, log *zap.Logger) error {
 		}
 		g.Go(func() error { return d.serve(ctx, l) })
 	}
+	g.Go(func() error { return d.watchdog(ctx) })
 	g.Go(func() error { return d.fromMemory(ctx) })
 	g.Go(func() error {
 		store, err := d.fromEtcd(ctx)
@@ -66,9 +68,12 @@ func run(ctx context.Context, c config, log *zap.Logger) error {
 	})
 
 	err = g.Wait()
-	if errors.Is(err, context.Canceled) {
+	if told.Err() != nil && errors.Is(err, context.Canceled) {
 		log.Info("stopping; pods go on as they are, and the lease stays for its time", zap.Duration("lease", c.TTL))
 		return nil
+	}
+	if err == nil {
+		err = errors.New("all work has ended without a fault, which can't be; start tulled again")
 	}
 	return err
 }

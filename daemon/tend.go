@@ -36,6 +36,8 @@ func (d *daemon) tend(ctx context.Context) error {
 			}
 			d.mu.Unlock()
 			continue
+		case <-d.ask:
+			continue
 		case <-d.moved:
 		case <-d.graceOver:
 			d.forget()
