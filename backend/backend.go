@@ -7,7 +7,8 @@ import "tulle/subnet"
 type Backend interface {
 	// Data is what this node's lease tells its peers, by Family of the subnet.
 	Data(node string) [2]string
-	// Device is the name of the device of ours that pods' packets leave by.
+	// Device is the name of the device of ours that pods' packets leave by; empty
+	// where they leave by the underlay's own.
 	Device() string
 	// MTU is the largest packet that pods may send over the underlay.
 	MTU(Underlay) int

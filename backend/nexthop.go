@@ -3,6 +3,7 @@ package backend
 import (
 	"encoding/binary"
 	"fmt"
+	"hash/fnv"
 	"net/netip"
 )
 
@@ -28,4 +29,18 @@ func (n Nexthop) String() string {
 		text += " onlink"
 	}
 	return text
+}
+
+// nexthopID is the id of the nexthop object for a subnet with this first
+// address: the address itself for IPv4, which no two subnets share, and a hash
+// of it for IPv6.
+func nexthopID(first netip.Addr) uint32 {
+	if first.Is4() {
+		b := first.As4()
+		return binary.BigEndian.Uint32(b[:])
+	}
+	b := first.As16()
+	h := fnv.New32a()
+	h.Write(b[:])
+	return max(1, h.Sum32()) // the kernel takes 0 for "choose one"
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"tulle/backend"
+	"tulle/backend/hostgw"
 	"tulle/backend/vxlan"
 	"tulle/subnet"
 )
@@ -46,8 +47,25 @@ func peer(sub, addr, mac int) subnet.Record {
 // a new Plan makes of the same leases.
 func TestPlanDependsOnLeasesAlone(t *testing.T) {
 	t.Parallel()
-	in := input(t)
-	b := vxlan.New(in.Network)
+	for _, options := range []string{`"Type": "vxlan"`, `"Type": "vxlan", "DirectRouting": true`, `"Type": "host-gw"`} {
+		t.Run(options, func(t *testing.T) {
+			t.Parallel()
+			in := input(t)
+			var err error
+			if in.Network, err = subnet.ParseNetwork([]byte(`{"Network": "10.244.0.0/16", "Backend": {` + options + `}}`)); err != nil {
+				t.Fatal(err)
+			}
+			in.Underlay.Prefixes = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/29")} // some of the peers
+			var b backend.Backend = vxlan.New(in.Network)
+			if in.Network.Backend.Type == subnet.HostGW {
+				b = hostgw.New(in.Network)
+			}
+			planDependsOnLeasesAlone(t, b, in)
+		})
+	}
+}
+
+func planDependsOnLeasesAlone(t *testing.T, b backend.Backend, in backend.Input) {
 	for seed := range uint64(60) {
 		r := rand.New(rand.NewPCG(seed, 7))
 		plan, state := backend.NewPlan(b, in, nil), backend.State{}
@@ -90,6 +108,8 @@ func randomPeer(r *rand.Rand) subnet.Record {
 		rec.Subnets[subnet.IPv4] = netip.PrefixFrom(rec.Subnets[subnet.IPv4].Addr(), 22).Masked()
 	case 1:
 		rec.Data[subnet.IPv4] = `{"VNI":1,"VtepMAC":"garbage"}`
+	case 2, 3:
+		rec.Type, rec.Data[subnet.IPv4] = subnet.HostGW, ""
 	}
 	return rec
 }

@@ -1,5 +1,7 @@
 package backend
 
+import "tulle/subnet"
+
 // Sysctl is a kernel setting. It is set and never taken back: others may have
 // come to rely on it.
 type Sysctl struct {
@@ -14,3 +16,10 @@ type Sysctl struct {
 func (s Sysctl) Key() Key { return Key{Kind: KindSysctl, Name: s.Name} }
 
 func (s Sysctl) String() string { return "sysctl " + s.Name + "=" + s.Value }
+
+// Forwarding lets packets that come in by a device go on to pods. It is a row of
+// its own, because the setting of all devices is only copied to each when that
+// is written.
+func Forwarding(f subnet.Family, dev string) Sysctl {
+	return Sysctl{Name: [2]string{"net/ipv4/conf/", "net/ipv6/conf/"}[f] + dev + "/forwarding", Value: "1", Optional: true}
+}

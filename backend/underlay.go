@@ -23,6 +23,15 @@ type Underlay struct {
 // Addr is the address that packets between nodes come from.
 func (u Underlay) Addr() netip.Addr { return u.Addrs[u.Family] }
 
+// String is the device with its prefixes.
+func (u Underlay) String() string {
+	prefixes := make([]string, len(u.Prefixes))
+	for i, p := range u.Prefixes {
+		prefixes[i] = p.String()
+	}
+	return fmt.Sprintf("%s (%s)", u.Dev, strings.Join(prefixes, ", "))
+}
+
 // Equal reports whether the two are the same in all.
 func (u Underlay) Equal(v Underlay) bool {
 	return u.Dev == v.Dev && u.Family == v.Family && u.Addrs == v.Addrs && u.MTU == v.MTU && slices.Equal(u.Prefixes, v.Prefixes)

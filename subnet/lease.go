@@ -171,6 +171,8 @@ func ParseLease(key string, value []byte) (Lease, error) {
 	switch l.Type {
 	case VXLAN:
 		l.Type = VXLAN // one text for all leases
+	case HostGW:
+		l.Type = HostGW
 	case "":
 		return Lease{}, errors.New("value of " + key + ": no BackendType")
 	}

@@ -28,7 +28,7 @@ func TestLeaseText(t *testing.T) {
 	six := lease("fd42:0:0:3::/64")
 	six.Addrs[IPv6] = netip.MustParseAddr("fd00::12")
 	routes := lease("10.244.60.0/24")
-	routes.Addrs, routes.Type = one.Addrs, "host-gw"
+	routes.Addrs, routes.Type = one.Addrs, HostGW
 	for _, test := range []struct {
 		name       string
 		lease      Lease
@@ -38,7 +38,7 @@ func TestLeaseText(t *testing.T) {
 		{"both families, of a node with a name", both, "10.244.42.0-24&fd42:0:0:3::-64",
 			`{"PublicIP":"192.168.77.12","PublicIPv6":"fd00::12","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"52:07:f5:95:b8:3a"},"BackendV6Data":{"VNI":1,"VtepMAC":"52:07:f5:95:b8:3a"},"Node":"node1"}`},
 		{"IPv6 alone", six, "0.0.0.0-0&fd42:0:0:3::-64", `{"PublicIP":"0.0.0.0","PublicIPv6":"fd00::12","BackendType":"vxlan"}`},
-		{"no data", routes, "10.244.60.0-24", `{"PublicIP":"192.168.77.12","PublicIPv6":null,"BackendType":"host-gw"}`},
+		{"plain routes", routes, "10.244.60.0-24", `{"PublicIP":"192.168.77.12","PublicIPv6":null,"BackendType":"host-gw"}`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if got := test.lease.Key(); got != test.key {

@@ -20,7 +20,7 @@ type Network struct {
 // Backend names the way in which pod packets travel between nodes, and its
 // options. Options that a Type does not know are zero.
 type Backend struct {
-	Type string // "vxlan"
+	Type string // VXLAN or HostGW
 
 	VNI           int  // VXLAN network identifier, 1 to 16777215
 	Port          int  // UDP port, 1 to 65535
@@ -31,8 +31,11 @@ type Backend struct {
 	IPv6Underlay  bool // packets between nodes travel over IPv6, whatever else nodes have
 }
 
-// VXLAN is the only Backend.Type of this version.
-const VXLAN = "vxlan"
+// The Backend.Types.
+const (
+	VXLAN  = "vxlan"   // in VXLAN
+	HostGW = "host-gw" // by plain routes, for nodes on one link
+)
 
 // Defaults of the vxlan backend. The port is the Linux kernel's, not the 4789
 // that IANA gave later, because that is what existing clusters use.
@@ -144,20 +147,34 @@ func parseBackend(top *fields) Backend {
 		return Backend{}
 	}
 	b := Backend{
-		Type:          strings.ToLower(field(opts, "Type", VXLAN)),
-		VNI:           field(opts, "VNI", DefaultVNI),
-		Port:          field(opts, "Port", DefaultPort),
-		MTU:           field(opts, "MTU", 0),
-		GBP:           field(opts, "GBP", false),
-		Learning:      field(opts, "Learning", false),
-		DirectRouting: field(opts, "DirectRouting", false),
-		IPv6Underlay:  field(opts, "IPv6Underlay", false),
+		Type: strings.ToLower(field(opts, "Type", VXLAN)),
+		MTU:  field(opts, "MTU", 0),
 	}
+	if b.MTU != 0 && (b.MTU < 576 || b.MTU > 65485) {
+		opts.fault("MTU", "%d is out of range: 576 to 65485, or 0 for that of the underlay", b.MTU)
+	}
+	switch b.Type {
+	case HostGW:
+	case VXLAN:
+		b.parseVXLAN(opts)
+	default:
+		opts.fault("Type", "%q is not a backend of tulle; use %q or %q", b.Type, VXLAN, HostGW)
+		b.parseVXLAN(opts) // to tell what else is wrong: it is what most have
+	}
+	top.faults = append(top.faults, opts.faults...)
+	return b
+}
+
+// parseVXLAN reads the options of the Type VXLAN.
+func (b *Backend) parseVXLAN(opts *fields) {
+	b.VNI = field(opts, "VNI", DefaultVNI)
+	b.Port = field(opts, "Port", DefaultPort)
+	b.GBP = field(opts, "GBP", false)
+	b.Learning = field(opts, "Learning", false)
+	b.DirectRouting = field(opts, "DirectRouting", false)
+	b.IPv6Underlay = field(opts, "IPv6Underlay", false)
 	if b.Port == 0 {
 		b.Port = DefaultPort
-	}
-	if b.Type != VXLAN {
-		opts.fault("Type", "%q is not a backend of tulle; use %q", b.Type, VXLAN)
 	}
 	if b.VNI < 1 || b.VNI > 1<<24-1 {
 		opts.fault("VNI", "%d is not a VXLAN network identifier: 1 to %d", b.VNI, 1<<24-1)
@@ -165,10 +182,16 @@ func parseBackend(top *fields) Backend {
 	if b.Port < 0 || b.Port > 65535 {
 		opts.fault("Port", "%d is not a UDP port: 1 to 65535, or 0 for %d", b.Port, DefaultPort)
 	}
-	if b.MTU != 0 && (b.MTU < 576 || b.MTU > 65485) {
-		opts.fault("MTU", "%d is out of range: 576 to 65485, or 0 for that of the underlay", b.MTU)
+}
+
+// json is what stands in the configuration: the options that the Type knows.
+func (b Backend) json() any {
+	if b.Type == HostGW {
+		return struct {
+			Type string
+			MTU  int
+		}{b.Type, b.MTU}
 	}
-	top.faults = append(top.faults, opts.faults...)
 	return b
 }
 
@@ -180,7 +203,7 @@ func (n Network) JSON() []byte {
 	put := func(key string, value any) {
 		text, err := json.Marshal(value)
 		if err != nil {
-			panic(err) // only strings, numbers, booleans and Backend come here
+			panic(err) // only strings, numbers, booleans and structs of these come here
 		}
 		if b.Len() > 0 {
 			b.WriteByte(',')
@@ -198,6 +221,6 @@ func (n Network) JSON() []byte {
 		put(poolNames[i].min, p.Min.Addr().String())
 		put(poolNames[i].max, p.Max.Addr().String())
 	}
-	put("Backend", n.Backend)
+	put("Backend", n.Backend.json())
 	return slices.Concat([]byte("{"), b.Bytes(), []byte("}"))
 }

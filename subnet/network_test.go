@@ -23,6 +23,11 @@ func TestParseNetwork(t *testing.T) {
 		{"IPv6 alone", `{"EnableIPv4": false, "EnableIPv6": true, "IPv6Network": "fd42::/62"}`,
 			`{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fd42::/62","IPv6SubnetLen":64,"IPv6SubnetMin":"fd42:0:0:1::","IPv6SubnetMax":"fd42:0:0:3::","Backend":{"Type":"vxlan","VNI":1,"Port":8472,"MTU":0,"GBP":false,"Learning":false,"DirectRouting":false,"IPv6Underlay":false}}`},
 
+		{"plain routes", `{"Network": "10.244.0.0/16", "Backend": {"Type": "Host-GW"}}`,
+			`{"EnableIPv4":true,"EnableIPv6":false,"Network":"10.244.0.0/16","SubnetLen":24,"SubnetMin":"10.244.1.0","SubnetMax":"10.244.255.0","Backend":{"Type":"host-gw","MTU":0}}`},
+		{"plain routes, with options of another backend that mean nothing", `{"Network": "10.244.0.0/16", "Backend": {"Type": "host-gw", "MTU": 1400, "VNI": 0, "Port": "x", "DirectRouting": true}}`,
+			`{"EnableIPv4":true,"EnableIPv6":false,"Network":"10.244.0.0/16","SubnetLen":24,"SubnetMin":"10.244.1.0","SubnetMax":"10.244.255.0","Backend":{"Type":"host-gw","MTU":1400}}`},
+
 		{"not JSON", "{\n\"Network\": }", "configuration: line 2: not JSON: invalid character '}' looking for beginning of value"},
 		{"no object", `[]`, `configuration: not a JSON object such as {"Network": "10.244.0.0/16"}`},
 		{"nothing in it", `{}`, "Network: is missing; give the IPv4 prefix to share out among the nodes"},
@@ -31,11 +36,12 @@ func TestParseNetwork(t *testing.T) {
 		{"many faults at once", `{"Network": "10.244.0.7/16", "SubnetLen": 31, "Backend": {"Type": "udp", "VNI": 0, "Port": 70000, "MTU": 20, "GBP": "yes"}}`,
 			"Network: 10.244.0.7/16 has bits set behind its prefix length; write 10.244.0.0/16\n" +
 				"SubnetLen: 31 is too long: a subnet needs addresses for its bridge and pods; at most 30\n" +
+				"Backend.MTU: 20 is out of range: 576 to 65485, or 0 for that of the underlay\n" +
+				"Backend.Type: \"udp\" is not a backend of tulle; use \"vxlan\" or \"host-gw\"\n" +
 				"Backend.GBP: \"yes\" is not true or false\n" +
-				"Backend.Type: \"udp\" is not a backend of tulle; use \"vxlan\"\n" +
 				"Backend.VNI: 0 is not a VXLAN network identifier: 1 to 16777215\n" +
-				"Backend.Port: 70000 is not a UDP port: 1 to 65535, or 0 for 8472\n" +
-				"Backend.MTU: 20 is out of range: 576 to 65485, or 0 for that of the underlay"},
+				"Backend.Port: 70000 is not a UDP port: 1 to 65535, or 0 for 8472"},
+		{"plain routes, with faults", `{"Network": "10.244.0.0/16", "Backend": {"Type": "host-gw", "MTU": 70000}}`, "Backend.MTU: 70000 is out of range: 576 to 65485, or 0 for that of the underlay"},
 		{"subnets as large as the network", `{"Network": "10.244.0.0/16", "SubnetLen": 17}`, "SubnetLen: 17 is too short for 10.244.0.0/16: at least 18, so that there are subnets to share out"},
 		{"too small to share out", `{"Network": "10.244.0.0/29"}`, "Network: 10.244.0.0/29 is too small to share out: /28 or larger"},
 		{"limits outside and not on a boundary", `{"Network": "10.244.0.0/16", "SubnetMin": "10.245.0.0", "SubnetMax": "10.244.9.3"}`,
@@ -62,7 +68,7 @@ func TestParseNetwork(t *testing.T) {
 func FuzzParseNetwork(f *testing.F) {
 	for _, seed := range []string{
 		`{"Network": "10.244.0.0/16"}`, `{"EnableIPv6": true, "Network": "10.0.0.0/8", "IPv6Network": "fd42::/48", "SubnetLen": 26}`,
-		`{"EnableIPv4": false, "EnableIPv6": true, "IPv6Network": "::/0", "IPv6SubnetLen": 126}`, `{"Network": "0.0.0.0/0", "SubnetMin": "1.0.0.0"}`, `null`, `{"Backend": null}`,
+		`{"EnableIPv4": false, "EnableIPv6": true, "IPv6Network": "::/0", "IPv6SubnetLen": 126}`, `{"Network": "0.0.0.0/0", "SubnetMin": "1.0.0.0"}`, `null`, `{"Network": "10.244.0.0/16", "Backend": {"Type": "host-gw", "MTU": 1400}}`, `{"Backend": null}`,
 	} {
 		f.Add([]byte(seed))
 	}

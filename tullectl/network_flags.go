@@ -29,6 +29,7 @@ var fieldFlags = []struct{ flag, field, usage string }{
 	{"ipv6-subnet-len", "IPv6SubnetLen", "prefix `length` of one host's IPv6 subnet (default 64)"},
 	{"ipv6-subnet-min", "IPv6SubnetMin", "first IPv6 subnet to lease, by its first `address`"},
 	{"ipv6-subnet-max", "IPv6SubnetMax", "last IPv6 subnet to lease, by its first `address`"},
+	{"backend", "Backend.Type", "`way` from host to host: vxlan, or host-gw for plain routes (default vxlan)"},
 	{"vni", "Backend.VNI", "VXLAN network `identifier` (default 1)"},
 	{"port", "Backend.Port", "UDP `port` of VXLAN (default 8472)"},
 	{"mtu", "Backend.MTU", "largest `packet` between hosts (default that of their devices)"},

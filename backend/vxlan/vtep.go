@@ -2,11 +2,8 @@ package vxlan
 
 import (
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"hash/fnv"
-	"net/netip"
 
 	"tulle/backend"
 )
@@ -56,17 +53,4 @@ func (v VXLAN) mac(node string) backend.MAC {
 	mac := backend.MAC(sum[:6])
 	mac[0] = mac[0]&^1 | 2
 	return mac
-}
-
-// nexthopID is the id of the nexthop object for a gateway: the address itself
-// for IPv4, which no two gateways share, and a hash of it for IPv6.
-func nexthopID(gw netip.Addr) uint32 {
-	if gw.Is4() {
-		b := gw.As4()
-		return binary.BigEndian.Uint32(b[:])
-	}
-	b := gw.As16()
-	h := fnv.New32a()
-	h.Write(b[:])
-	return max(1, h.Sum32()) // the kernel takes 0 for "choose one"
 }

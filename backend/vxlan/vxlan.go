@@ -6,6 +6,9 @@
 // subnet to that MAC address), and one route to the remote subnet by way of
 // that neighbour, through a nexthop object where the kernel has them. The
 // device learns nothing and asks nobody: no multicast, no L2 or L3 misses.
+//
+// With DirectRouting, a node on our link has a route by way of its underlay
+// address instead, and no more of these rows.
 package vxlan
 
 import (
@@ -68,10 +71,16 @@ func (v VXLAN) Node(in backend.Input) backend.State {
 	})
 	for f, own := range in.Self.Subnets {
 		if own.IsValid() {
-			s.Add(backend.Sysctl{Name: [2]string{"net/ipv4/conf/", "net/ipv6/conf/"}[f] + dev + "/forwarding", Value: "1", Optional: true})
+			s.Add(backend.Forwarding(subnet.Family(f), dev))
 			gw := subnet.Gateway(own)
 			s.Add(backend.Addr{Dev: dev, Prefix: netip.PrefixFrom(gw, gw.BitLen())})
 		}
+	}
+	if b.DirectRouting {
+		s.Add(in.DirectSysctls()...)
+		// A peer that sees the link otherwise than we do, or has not followed a
+		// change yet, sends in VXLAN while our packets to it go the plain way.
+		s.Add(backend.Sysctl{Name: "net/ipv4/conf/" + dev + "/rp_filter", Value: "2", Optional: true})
 	}
 	if in.Guard != backend.GuardOff {
 		s.Add(v.guard(in))
@@ -93,24 +102,17 @@ func (v VXLAN) Peer(in backend.Input, l subnet.Lease) ([]backend.Entry, error) {
 		if !dst.IsValid() {
 			continue
 		}
-		if v.network.Backend.DirectRouting && subnet.FamilyOf(p.addr) == subnet.Family(f) && in.Underlay.OnLink(p.addr) {
-			rows = append(rows, route(in, dst, backend.Nexthop{Via: p.addr, Dev: in.Underlay.Dev})...)
+		via, err := in.Neighbour(l, subnet.Family(f))
+		switch {
+		case err == nil && (v.network.Backend.DirectRouting || !p.vtep(f)):
+			rows = append(rows, in.RouteTo(dst, backend.Nexthop{Via: via, Dev: in.Underlay.Dev})...)
 			continue
+		case !p.vtep(f):
+			return nil, fmt.Errorf("its backend is %q still, and %w", l.Type, err)
 		}
 		dev, gw := v.Device(), subnet.Gateway(dst)
 		rows = append(rows, backend.FDB{Dev: dev, MAC: p.mac[f], Dst: p.addr}, backend.Neigh{Dev: dev, IP: gw, MAC: p.mac[f]})
-		rows = append(rows, route(in, dst, backend.Nexthop{Via: gw, Dev: dev, Onlink: true})...)
+		rows = append(rows, in.RouteTo(dst, backend.Nexthop{Via: gw, Dev: dev, Onlink: true})...)
 	}
 	return rows, nil
-}
-
-// route leads to dst by way of nh: through a nexthop object if there can be
-// one. Routes that name their gateway themselves cost the kernel time that grows
-// with the square of their number, because each new one is compared with all.
-func route(in backend.Input, dst netip.Prefix, nh backend.Nexthop) []backend.Entry {
-	if !in.Nexthops {
-		return []backend.Entry{backend.Route{Dst: dst, Via: nh.Via, Dev: nh.Dev, Onlink: nh.Onlink}}
-	}
-	nh.ID = nexthopID(nh.Via)
-	return []backend.Entry{nh, backend.Route{Dst: dst, Nexthop: nh.ID}}
 }

@@ -62,6 +62,10 @@ func TestRows(t *testing.T) {
 		{"without nexthop objects", four, func(in *backend.Input) { in.Nexthops = false }},
 		{"IPv6 underlay", four, func(in *backend.Input) { in.Underlay.Family = subnet.IPv6 }},
 		{"direct routes on the link", `{"Network": "10.244.0.0/16", "Backend": {"DirectRouting": true}}`, func(*backend.Input) {}},
+		{"direct routes of both families", `{"EnableIPv6": true, "Network": "10.244.0.0/16", "IPv6Network": "fd42::/48", "Backend": {"DirectRouting": true}}`, func(in *backend.Input) {
+			in.Underlay.Prefixes = append(in.Underlay.Prefixes, netip.MustParsePrefix("2001:db8::/64"))
+		}},
+		{"direct routes without nexthop objects", `{"Network": "10.244.0.0/16", "Backend": {"DirectRouting": true}}`, func(in *backend.Input) { in.Nexthops = false }},
 		{"options", `{"Network": "10.244.0.0/16", "Backend": {"VNI": 1, "Port": 4789, "MTU": 9000, "GBP": true, "Learning": true}}`, func(*backend.Input) {}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -89,7 +93,11 @@ func TestPeerRefused(t *testing.T) {
 		change func(*subnet.Lease)
 		want   string
 	}{
-		{"another backend", func(l *subnet.Lease) { l.Type = "host-gw" }, `its backend is "host-gw", ours is "vxlan"`},
+		{"another backend", func(l *subnet.Lease) { l.Type = "wireguard" }, `its backend is "wireguard", ours is "vxlan"`},
+		{"plain routes, and no node of tulle", func(l *subnet.Lease) { l.Node, l.Type = "", subnet.HostGW }, `its backend is "host-gw", ours is "vxlan"`},
+		{"plain routes still, and not on our link", func(l *subnet.Lease) {
+			l.Type, l.Data, l.Addrs[subnet.IPv4] = subnet.HostGW, [2]string{}, netip.MustParseAddr("192.0.2.200")
+		}, `its backend is "host-gw" still, and its public address 192.0.2.200 is not on the link of eth0 (192.0.2.0/25)`},
 		{"outside of the network", func(l *subnet.Lease) { l.Subnets[subnet.IPv4] = netip.MustParsePrefix("8.8.8.0/24") }, "outside of the configured Network"},
 		{"the whole network", func(l *subnet.Lease) { l.Subnets[subnet.IPv4] = netip.MustParsePrefix("10.244.0.0/16") }, "outside of the configured Network"},
 		{"no address of our underlay's family", func(l *subnet.Lease) { l.Addrs[subnet.IPv4] = netip.Addr{} }, "no IPv4 address"},
@@ -114,6 +122,49 @@ func TestPeerRefused(t *testing.T) {
 				t.Errorf("Peer(%v) = %v, %v, want an error with %q", l, rows, err, test.want)
 			}
 		})
+	}
+}
+
+// A node that has not followed yet from plain routes to VXLAN is reached as before.
+func TestPeerThatHasNotFollowed(t *testing.T) {
+	t.Parallel()
+	n := network(t, four)
+	in := nodeInput(n)
+	in.Guard = backend.GuardStrict
+	l := nodeLease(2, n.Pools)
+	l.Type, l.Data = subnet.HostGW, [2]string{}
+	rows, err := vxlan.New(n).Peer(in, l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = "source 192.0.2.2 dev tulle.1 from 10.244.2.0/24\nnexthop id 183763456 via 192.0.2.2 dev eth0\nroute 10.244.2.0/24 nhid 183763456\n"
+	if got := backend.NewState(rows...).String(); got != want {
+		t.Errorf("Peer(%v) =\n%s\nwant\n%s", l, got, want)
+	}
+}
+
+// A peer that is to be reached in another way keeps its route: its nexthop object
+// alone is set, after what it needs and before what it no longer needs.
+func TestChangeOver(t *testing.T) {
+	t.Parallel()
+	tunnel, direct := network(t, four), network(t, `{"Network": "10.244.0.0/16", "Backend": {"DirectRouting": true}}`)
+	leases := subnet.NewLeases([]subnet.Record{{Lease: nodeLease(2, tunnel.Pools)}})
+	state := func(n subnet.Network) backend.State {
+		s, _ := backend.Desired(vxlan.New(n), nodeInput(n), nil, leases)
+		return s
+	}
+	for _, test := range []struct {
+		name       string
+		have, want backend.State
+	}{
+		{"to direct routes", state(tunnel), state(direct)},
+		{"to the tunnel", state(direct), state(tunnel)},
+	} {
+		var text strings.Builder
+		for _, c := range backend.Diff(test.want, test.have) {
+			fmt.Fprintln(&text, c)
+		}
+		golden.Check(t, "change-"+strings.ReplaceAll(test.name, " ", "-")+".txt", text.String())
 	}
 }
 
