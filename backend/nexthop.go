@@ -44,3 +44,9 @@ func nexthopID(first netip.Addr) uint32 {
 	h.Write(b[:])
 	return max(1, h.Sum32()) // the kernel takes 0 for "choose one"
 }
+
+// Subnet is the first address of the IPv4 subnet that the object leads to, as
+// its id tells. What it is for an IPv6 subnet means nothing.
+func (n Nexthop) Subnet() netip.Addr {
+	return netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, n.ID)))
+}

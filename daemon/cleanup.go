@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -98,7 +99,8 @@ func (b *broom) rows(ctx context.Context, k *kernel.Kernel) error {
 	const tries = 3 // a device that goes takes rows with it, and may have hidden others
 	var changes []backend.Change
 	for range tries {
-		have, err := k.Dump(ctx, backend.AllKinds, nil)
+		have := backend.State{}
+		err := k.Dump(ctx, backend.AllKinds, nil, func(_ backend.Kinds, rows backend.State) { maps.Copy(have, rows) })
 		if err != nil {
 			return fmt.Errorf("see what is ours: %w", err)
 		}

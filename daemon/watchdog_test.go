@@ -21,10 +21,10 @@ type stuckKernel struct {
 	gate    chan struct{}
 }
 
-func (k *stuckKernel) Dump(ctx context.Context, kinds backend.Kinds, want backend.State) (backend.State, error) {
+func (k *stuckKernel) Dump(ctx context.Context, kinds backend.Kinds, want backend.State, part func(backend.Kinds, backend.State)) error {
 	k.entered <- struct{}{}
 	<-k.gate
-	return k.Kernel.Dump(ctx, kinds, want)
+	return k.Kernel.Dump(ctx, kinds, want, part)
 }
 
 // systemd hears of the daemon while its loops run, and no more as soon as one

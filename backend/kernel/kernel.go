@@ -38,6 +38,7 @@ type Kernel struct {
 	tables   *tables
 	guards   *guards
 	nexthops bool
+	domain   domain
 	replaced replaced
 	watched  atomic.Pointer[devices] // as of the last Dump; nil before
 }
@@ -100,8 +101,7 @@ func (k *Kernel) Dump(ctx context.Context, kinds backend.Kinds, want backend.Sta
 		{"guards", backend.Guards, func() error { return k.guards.dump(have, want) }},
 		{"forwarding databases", backend.KindsOf(backend.KindFDB), func() error { return dumpFDB(k.conn, have, index) }},
 		{"neighbours", backend.KindsOf(backend.KindNeigh), func() error { return dumpNeighs(k.conn, have, index) }},
-		{"nexthops", backend.KindsOf(backend.KindNexthop), func() error { return k.dumpNexthops(have) }},
-		{"routes", backend.KindsOf(backend.KindRoute), func() error { return k.dumpRoutes(have) }},
+		{"nexthops and routes", backend.KindsOf(backend.KindNexthop, backend.KindRoute), func() error { return k.dumpWays(have, want, index) }},
 	} {
 		if !kinds.Overlaps(step.kinds) {
 			continue
@@ -188,9 +188,9 @@ func (k *Kernel) apply(ctx context.Context, changes []backend.Change) (tried int
 		case backend.KindNeigh:
 			err = b.add(c, neighMessage)
 		case backend.KindNexthop:
-			err = b.add(c, k.nexthopMessage)
+			err = k.addWay(&b, c, k.nexthopMessage)
 		case backend.KindRoute:
-			err = b.add(c, k.routeMessage)
+			err = k.addWay(&b, c, k.routeMessage)
 		}
 		if err != nil {
 			errs = append(errs, &backend.ChangeError{Change: c, Err: err})

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
@@ -26,6 +27,8 @@ func (k *Kernel) dumpLinks(have, want backend.State, index map[int]string) error
 		wanted := want[backend.Link{Name: v.Name}.Key()] != nil
 		if wanted || v.Alias == k.config.Owner {
 			have.Add(entry(v, name))
+		}
+		if wanted && !k.isSibling(v.Alias) || v.Alias == k.config.Owner {
 			index[v.Index] = v.Name
 		}
 	}
@@ -93,6 +96,10 @@ func (k *Kernel) changeLink(c backend.Change) error {
 	want := c.Want.(backend.Link)
 	if c.Have != nil {
 		have := c.Have.(backend.Link)
+		if k.isSibling(have.Owner) {
+			return fmt.Errorf("it belongs to another network of this host (%q); choose another VNI in the configuration of one of the two, "+
+				"or, if that one is given up here, remove the device with `ip link delete %s`", have.Owner, have.Name)
+		}
 		if have.Changeable(want) {
 			return k.setLink(have, want)
 		}
@@ -101,6 +108,12 @@ func (k *Kernel) changeLink(c backend.Change) error {
 		}
 	}
 	return k.addLink(want)
+}
+
+// isSibling reports whether a device's alias is that of another daemon of our kind.
+func (k *Kernel) isSibling(alias string) bool {
+	kind, _, _ := strings.Cut(k.config.Owner, " ")
+	return alias != k.config.Owner && strings.HasPrefix(alias, kind+" ")
 }
 
 func (k *Kernel) deleteLink(name string) error {

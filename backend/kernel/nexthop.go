@@ -64,12 +64,12 @@ func hasNexthops(c *conn) (bool, error) {
 	return err == nil, err
 }
 
-func (k *Kernel) dumpNexthops(have backend.State) error {
+// listNexthops lists those of our protocol, whosever they are.
+func (k *Kernel) listNexthops(name func(int) string) ([]backend.Nexthop, error) {
 	if !k.nexthops {
-		return nil
+		return nil, nil
 	}
-	name := k.name()
-	var rows []backend.Entry
+	var rows []backend.Nexthop
 	err := k.conn.dump(unix.RTM_GETNEXTHOP, &nhmsg{}, func() { rows = rows[:0] }, func(m syscall.NetlinkMessage) error {
 		if len(m.Data) < sizeofNhmsg {
 			return unix.EBADMSG
@@ -90,6 +90,5 @@ func (k *Kernel) dumpNexthops(have backend.State) error {
 		})
 		return nil
 	})
-	have.Add(rows...)
-	return err
+	return rows, err
 }

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"syscall"
@@ -54,35 +55,71 @@ func (k *Kernel) routeMessage(e backend.Entry, do action, index func(string) (in
 	if err != nil {
 		return nil, err
 	}
-	req.AddData(nl.NewRtAttr(unix.RTA_GATEWAY, r.Via.AsSlice()))
+	if r.Via.IsValid() {
+		req.AddData(nl.NewRtAttr(unix.RTA_GATEWAY, r.Via.AsSlice()))
+	}
 	req.AddData(nl.NewRtAttr(unix.RTA_OIF, nl.Uint32Attr(uint32(i))))
 	return req, nil
 }
 
-// dumpRoutes adds the routes of our protocol in the main table.
-func (k *Kernel) dumpRoutes(have backend.State) error {
-	name := k.name()
+// addWay adds the change of a nexthop object or of a route.
+//
+// Linux refuses a gateway for IPv6, "onlink" or not, to which it has a route by
+// another device, such as the very route that is to be changed. So for that moment
+// there is one by the right device.
+func (k *Kernel) addWay(b *batch, c backend.Change, m message) error {
+	via, dev := onlinkGateway(c.Want)
+	if !c.Replaces() || !via.Is6() {
+		return b.add(c, m)
+	}
+	way := backend.Route{Dst: netip.PrefixFrom(via, via.BitLen()), Dev: dev}
+	return errors.Join(
+		b.add(backend.Change{Have: way, Want: way}, k.routeMessage),
+		b.add(c, m),
+		b.add(backend.Change{Have: way}, k.routeMessage),
+	)
+}
+
+// onlinkGateway is the gateway of a row that is on a device whatever routes say;
+// not valid for others.
+func onlinkGateway(e backend.Entry) (netip.Addr, string) {
+	switch e := e.(type) {
+	case backend.Nexthop:
+		if e.Onlink {
+			return e.Via, e.Dev
+		}
+	case backend.Route:
+		if e.Onlink {
+			return e.Via, e.Dev
+		}
+	}
+	return netip.Addr{}, ""
+}
+
+// listRoutes lists those of our protocol in the main table, whosever they are.
+func (k *Kernel) listRoutes(name func(int) string) ([]backend.Route, error) {
+	var all []backend.Route
 	for _, f := range []uint8{unix.AF_INET, unix.AF_INET6} {
 		filter := nl.NewRtMsg()
 		filter.Family, filter.Protocol = f, Protocol
 		filter.Scope, filter.Type = 0, 0
-		var rows []backend.Entry
-		err := k.conn.dump(unix.RTM_GETROUTE, filter, func() { rows = rows[:0] }, func(m syscall.NetlinkMessage) error {
-			r, ours, err := parseRoute(m.Data, name)
-			if ours {
-				rows = append(rows, r)
+		before := len(all)
+		err := k.conn.dump(unix.RTM_GETROUTE, filter, func() { all = all[:before] }, func(m syscall.NetlinkMessage) error {
+			r, marked, err := parseRoute(m.Data, name)
+			if marked {
+				all = append(all, r)
 			}
 			return err
 		})
 		if err != nil {
-			return err
+			return nil, err
 		}
-		have.Add(rows...)
 	}
-	return nil
+	return all, nil
 }
 
-func parseRoute(data []byte, name func(int) string) (r backend.Route, ours bool, err error) {
+// parseRoute reads a route, and tells whether it is marked with our protocol.
+func parseRoute(data []byte, name func(int) string) (r backend.Route, marked bool, err error) {
 	if len(data) < unix.SizeofRtMsg {
 		return r, false, unix.EBADMSG
 	}

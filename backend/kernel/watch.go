@@ -106,19 +106,26 @@ func (d *devices) name(index int) string {
 	return fmt.Sprintf("if%d", index)
 }
 
-// watch notes which devices matter from now on.
+// watch notes which devices matter from now on: ours, and those that our packets
+// leave by.
 func (k *Kernel) watch(want backend.State, ours map[int]string) {
 	d := &devices{names: map[string]bool{}, ours: ours, byIndex: maps.Clone(ours)}
-	index := k.index()
-	for key, e := range want {
-		if key.Kind != backend.KindLink {
-			continue
-		}
-		for _, name := range []string{key.Name, e.(backend.Link).Underlay} {
-			d.names[name] = true
-			if i, err := index(name); err == nil {
-				d.byIndex[i] = name
+	for _, e := range want {
+		switch e := e.(type) {
+		case backend.Link:
+			d.names[e.Name], d.names[e.Underlay] = true, true
+		case backend.Nexthop:
+			d.names[e.Dev] = true
+		case backend.Route:
+			if e.Nexthop == 0 {
+				d.names[e.Dev] = true
 			}
+		}
+	}
+	index := k.index()
+	for name := range d.names {
+		if i, err := index(name); err == nil {
+			d.byIndex[i] = name
 		}
 	}
 	k.watched.Store(d)
@@ -150,6 +157,9 @@ func (k *Kernel) tell(l Listener, m syscall.NetlinkMessage) {
 		case row.Table != unix.RT_TABLE_MAIN:
 			return
 		case row.Protocol == Protocol:
+			if k.isStrangers(m.Data, d) {
+				return
+			}
 		case m.Header.Type == unix.RTM_DELROUTE:
 			// It may have been in the way of one of ours.
 			if dst := routeDst(m.Data); dst.IsValid() {
@@ -167,7 +177,11 @@ func (k *Kernel) tell(l Listener, m syscall.NetlinkMessage) {
 		if len(m.Data) < sizeofNhmsg {
 			break
 		}
-		if protocol := (*nhmsg)(unsafe.Pointer(&m.Data[0])).Protocol; protocol != Protocol {
+		if protocol := (*nhmsg)(unsafe.Pointer(&m.Data[0])).Protocol; protocol == Protocol {
+			if k.isStrangersNexthop(m.Data, d) {
+				return
+			}
+		} else {
 			if m.Header.Flags&unix.NLM_F_REPLACE == 0 {
 				return
 			}

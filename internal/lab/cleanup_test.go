@@ -1,11 +1,14 @@
 package lab
 
 import (
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"tulle/subnet"
 )
 
 // traces is all that tulled or the plugin could leave on a host. Empty tables of
@@ -32,12 +35,12 @@ func TestCleanup(t *testing.T) {
 	t.Parallel()
 	l := up(t, Options{Nodes: 1})
 	const number = 2
-	h := l.newHost("node2", RoleNode, nodeAddr(number))
+	h := l.newHost("node2", RoleNode, l.hostAddrs(func(a addressing) netip.Addr { return a.node(number) }))
 	l.Hosts = append(l.Hosts, h)
-	if err := startHost(t.Context(), h, l.Bin); err != nil {
+	if err := startHost(t.Context(), h, l.Bin, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := plug(l.Host("underlay"), h, underlayBridge, underlayRouter); err != nil {
+	if err := l.plug(h); err != nil {
 		t.Fatal(err)
 	}
 	const strangers = `sysctl -qw net.ipv4.ip_forward=1
@@ -86,7 +89,7 @@ func TestCleanup(t *testing.T) {
 	if told := clean(); !strings.HasPrefix(told, "kept bridge cni0, ") || strings.Count(told, "\n") != 1 {
 		t.Errorf("a second time with a pod attached: %s", told)
 	}
-	if err := pingOnce(t.Context(), &h.Place, pod, smallPing); err != nil {
+	if err := pingOnce(t.Context(), &h.Place, pod, echoes[subnet.IPv4].small()); err != nil {
 		t.Errorf("the pod that was attached: %v", err)
 	}
 
