@@ -25,6 +25,7 @@ type Input struct {
 	Underlay Underlay
 	Self     subnet.Lease
 	Owner    string // whose the devices are; see Link.Owner
+	Scope    string // in the names of firewall chains; empty for the only network of a host
 	Nexthops bool   // the kernel has nexthop objects
 	Masq     bool   // masquerade what leaves the cluster
 	Guard    GuardMode

@@ -27,11 +27,11 @@ func cleanup(ctx context.Context, c config, out io.Writer) error {
 	if err := mayAdministrate(); err != nil {
 		return err
 	}
-	alone, err := onlyOne()
-	if err != nil {
+	var claims claims
+	if err := claims.begin(c); err != nil {
 		return err
 	}
-	defer alone.Close()
+	defer claims.close()
 
 	b := broom{config: c, out: out, subnets: everHeld(c)}
 	k, err := b.openKernel()
@@ -86,10 +86,13 @@ func (b *broom) openKernel() (*kernel.Kernel, error) {
 	var every subnet.Network
 	every.Pools[subnet.IPv4].Prefix = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 	every.Pools[subnet.IPv6].Prefix = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-	k, err := kernel.Open(kernel.Config{Owner: owner(b.config), Jumps: firewall.Jumps(every)})
+	k, err := kernel.Open(kernel.Config{Owner: owner(b.config), Jumps: firewall.Jumps(every, scope(b.config))})
 	if errors.Is(err, exec.ErrNotFound) {
 		b.tell("kept the chains of iptables, if there are any: %v", err)
 		return kernel.Open(kernel.Config{Owner: owner(b.config)})
+	}
+	if err == nil {
+		k.Own(former(b.config)...)
 	}
 	return k, err
 }

@@ -23,6 +23,7 @@ type daemon struct {
 	log     *zap.Logger
 	born    time.Time
 	metrics *metrics
+	claims  claims
 
 	begun     chan struct{} // closed by begin; what follows is set then
 	moved     chan struct{} // size one; sent when the host or the network may have changed, tend receives
@@ -80,14 +81,18 @@ func (d *daemon) phase(doing string) {
 // notify tells systemd, if it started us; if that fails there is nobody to tell.
 func notify(state string) { _, _ = sd.SdNotify(false, state) }
 
-// openKernel opens the kernel for a network, once.
-func (d *daemon) openKernel(network subnet.Network) error {
+// openKernel opens the kernel, once, for a site that no other daemon of this host
+// keeps us from.
+func (d *daemon) openKernel(s site) error {
+	if err := d.claims.serve(s); err != nil {
+		return err
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.kernel != nil {
 		return nil
 	}
-	k, err := kernel.Open(kernel.Config{Owner: owner(d.config), Jumps: firewall.Jumps(network)})
+	k, err := kernel.Open(kernel.Config{Owner: owner(d.config), Jumps: firewall.Jumps(s.network, scope(d.config))})
 	if err != nil {
 		return err
 	}
@@ -103,6 +108,7 @@ func (d *daemon) openKernel(network subnet.Network) error {
 			return err
 		}
 	}
+	k.Own(former(d.config)...)
 	d.kernel = k
 	d.metrics.guard(k.Drops)
 	return nil
@@ -110,7 +116,7 @@ func (d *daemon) openKernel(network subnet.Network) error {
 
 // begin takes part in the network, unless that has begun already.
 func (d *daemon) begin(s site, candidates []backend.Candidate, known subnet.Snapshot) error {
-	if err := d.openKernel(s.network); err != nil {
+	if err := d.openKernel(s); err != nil {
 		return err
 	}
 	d.mu.Lock()
@@ -124,6 +130,7 @@ func (d *daemon) begin(s site, candidates []backend.Candidate, known subnet.Snap
 	d.rec = backend.NewReconciler(d.kernel, d.passed)
 	d.snapshot = known
 	d.site = s
+	d.kernel.Own(s.network.Prefixes()...)
 	d.plan = s.plan(d.config, d.kernel.Nexthops(), d.guard)
 	if known.Leases.Len() > 0 {
 		d.advance(known.Leases)

@@ -31,7 +31,7 @@ func (d *daemon) fromEtcd(ctx context.Context) (*etcd.Store, error) {
 		if draft, seen, err = survey(d.config, network, before.addrs); err != nil {
 			return etcd.Claim{}, err
 		}
-		if err := d.openKernel(network); err != nil {
+		if err := d.openKernel(draft); err != nil {
 			return etcd.Claim{}, err
 		}
 		return draft.claim(d.config, before.subnets), nil

@@ -61,6 +61,15 @@ func remembered(c config) past {
 	return p
 }
 
+// former is the prefixes of the network that this node was in when it last ran.
+func former(c config) []netip.Prefix {
+	m, err := subnet.ReadMemory(memoryPath(c))
+	if err != nil || m.Prefix != c.Etcd.Prefix {
+		return nil
+	}
+	return m.Network.Prefixes()
+}
+
 // memorize writes the state file whenever there is something new, and a last
 // time when ctx ends.
 func (d *daemon) memorize(ctx context.Context) error {

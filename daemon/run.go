@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 
 	"go.uber.org/zap"
@@ -25,12 +24,11 @@ func run(ctx context.Context, c config, log *zap.Logger) error {
 	if err := mayAdministrate(); err != nil {
 		return err
 	}
-	alone, err := onlyOne()
-	if err != nil {
+	d := newDaemon(c, log)
+	if err := d.claims.begin(c); err != nil {
 		return err
 	}
-	defer alone.Close()
-	d := newDaemon(c, log)
+	defer d.claims.close()
 
 	told := ctx // ends when we are told to stop
 	g, ctx := errgroup.WithContext(ctx)
@@ -67,7 +65,7 @@ func run(ctx context.Context, c config, log *zap.Logger) error {
 		return d.rec.Run(ctx)
 	})
 
-	err = g.Wait()
+	err := g.Wait()
 	if told.Err() != nil && errors.Is(err, context.Canceled) {
 		log.Info("stopping; pods go on as they are, and the lease stays for its time", zap.Duration("lease", c.TTL))
 		return nil
@@ -76,20 +74,6 @@ func run(ctx context.Context, c config, log *zap.Logger) error {
 		err = errors.New("all work has ended without a fault, which can't be; start tulled again")
 	}
 	return err
-}
-
-// onlyOne returns an error if a tulled is at work in this network namespace: two
-// would take each other's rows for their own leftovers. The name is an abstract
-// one (unix(7)), which belongs to the network namespace and goes with the process.
-func onlyOne() (io.Closer, error) {
-	l, err := net.Listen("unix", "@tulle/tulled")
-	if errors.Is(err, unix.EADDRINUSE) {
-		return nil, errors.New("another tulled runs on this host; stop it first")
-	}
-	if err != nil {
-		return nil, fmt.Errorf("see whether another tulled runs on this host: %w", err)
-	}
-	return l, nil
 }
 
 // mayAdministrate returns an error if this process must not change the network.

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -12,6 +14,7 @@ import (
 
 	"tulle/backend"
 	"tulle/backend/firewall"
+	"tulle/backend/hostgw"
 	"tulle/backend/kernel"
 	"tulle/backend/vxlan"
 	"tulle/subnet"
@@ -70,6 +73,8 @@ func (s site) backend() backend.Backend {
 	switch s.network.Backend.Type {
 	case subnet.VXLAN:
 		return vxlan.New(s.network)
+	case subnet.HostGW:
+		return hostgw.New(s.network)
 	}
 	panic("no backend " + s.network.Backend.Type)
 }
@@ -87,7 +92,7 @@ func (s site) lease(c config) subnet.Lease {
 // plan begins the wanted state with what the node needs without peers.
 func (s site) plan(c config, nexthops bool, guard backend.GuardMode) *backend.Plan {
 	in := backend.Input{
-		Network: s.network, Underlay: s.underlay, Self: s.self, Owner: owner(c),
+		Network: s.network, Underlay: s.underlay, Self: s.self, Owner: owner(c), Scope: scope(c),
 		Nexthops: nexthops, Masq: c.Masq, Guard: guard,
 	}
 	return backend.NewPlan(s.backend(), in, firewall.Desired(in))
@@ -95,6 +100,17 @@ func (s site) plan(c config, nexthops bool, guard backend.GuardMode) *backend.Pl
 
 // owner marks our devices; two daemons on one host have two prefixes.
 func owner(c config) string { return "tulle " + c.Etcd.Prefix }
+
+// scope tells the names of our firewall chains from those of another daemon on this
+// host. Where nothing is said of the prefix there is nearly always one daemon, and
+// the names are without.
+func scope(c config) string {
+	if c.Etcd.Prefix == etcd.DefaultPrefix {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(c.Etcd.Prefix))
+	return hex.EncodeToString(sum[:4])
+}
 
 // file is what other programs of this host need to know.
 func (s site) file(c config) subnet.File {

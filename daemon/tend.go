@@ -66,7 +66,9 @@ func (d *daemon) survey() {
 		fault = s.NetworkErr
 	case s.Rev == 0 || s.Network == d.site.network:
 	case d.site.follows(s.Network):
-		network = s.Network
+		if fault = d.claims.serve(site{network: s.Network}); fault == nil {
+			network = s.Network
+		}
 	default:
 		fault = fmt.Errorf("this node's subnet %s does not fit in it; restart tulled to take another", d.site.self)
 	}
@@ -106,6 +108,7 @@ func (d *daemon) survey() {
 // settle makes the wanted state that of another site. The caller holds d.mu.
 func (d *daemon) settle(s site) {
 	d.site = s
+	d.kernel.Own(s.network.Prefixes()...)
 	d.plan = s.plan(d.config, d.kernel.Nexthops(), d.guard)
 	d.rewrite()
 }

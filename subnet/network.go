@@ -76,6 +76,17 @@ func (n Network) Contains(l Lease) bool {
 	return some
 }
 
+// Prefixes is those of all pods.
+func (n Network) Prefixes() []netip.Prefix {
+	var all []netip.Prefix
+	for _, p := range n.Pools {
+		if p.IsValid() {
+			all = append(all, p.Prefix)
+		}
+	}
+	return all
+}
+
 // Has reports whether an address is one of the pods' network.
 func (n Network) Has(a netip.Addr) bool {
 	for _, p := range n.Pools {

@@ -25,22 +25,31 @@ func Desired(in backend.Input) backend.State {
 			continue
 		}
 		s.Add(sysctls[f][:]...)
-		s.Add(chain(f, "filter", "FORWARD", forward, forwardRules(cluster))...)
+		s.Add(chain(f, "filter", "FORWARD", scoped(forward, in.Scope), forwardRules(cluster))...)
 		if in.Masq {
-			s.Add(chain(f, "nat", "POSTROUTING", postrouting, masqRules(cluster, pods))...)
+			s.Add(chain(f, "nat", "POSTROUTING", scoped(postrouting, in.Scope), masqRules(cluster, pods))...)
 		}
 	}
 	return s
 }
 
+// scoped is the name of a chain for one of several networks on a host. Names of
+// chains have up to 28 characters.
+func scoped(chain, scope string) string {
+	if scope == "" {
+		return chain
+	}
+	return chain + "-" + scope
+}
+
 // Jumps are all the jumps that could be ours in a Network, masquerading or not.
-func Jumps(n subnet.Network) []backend.Jump {
+func Jumps(n subnet.Network, scope string) []backend.Jump {
 	var jumps []backend.Jump
 	for _, f := range subnet.Families {
 		if n.Pools[f].IsValid() {
 			jumps = append(jumps,
-				backend.Jump{Family: f, Table: "filter", From: "FORWARD", To: forward},
-				backend.Jump{Family: f, Table: "nat", From: "POSTROUTING", To: postrouting})
+				backend.Jump{Family: f, Table: "filter", From: "FORWARD", To: scoped(forward, scope)},
+				backend.Jump{Family: f, Table: "nat", From: "POSTROUTING", To: scoped(postrouting, scope)})
 		}
 	}
 	return jumps

@@ -55,7 +55,7 @@ jump iptables nat POSTROUTING to TULLE-POSTROUTING
 				t.Errorf("Desired =\n%s\nwant\n%s", got, test.want)
 			}
 			owned := map[backend.Key]bool{}
-			for _, j := range firewall.Jumps(test.in.Network) {
+			for _, j := range firewall.Jumps(test.in.Network, test.in.Scope) {
 				owned[j.Key()] = true
 			}
 			for key := range firewall.Desired(test.in) {
@@ -64,6 +64,32 @@ jump iptables nat POSTROUTING to TULLE-POSTROUTING
 				}
 			}
 		})
+	}
+}
+
+// Two networks of one host have chains of their own, whose names are not too long
+// for the kernel.
+func TestScope(t *testing.T) {
+	t.Parallel()
+	var in backend.Input
+	in.Network.Pools[subnet.IPv4].Prefix = netip.MustParsePrefix("10.244.0.0/16")
+	in.Self.Subnets[subnet.IPv4] = netip.MustParsePrefix("10.244.1.0/24")
+	in.Masq = true
+	other := in
+	other.Scope = "0a1b2c3d"
+	ours := firewall.Desired(in)
+	for key, e := range firewall.Desired(other) {
+		if key.Kind != backend.KindSysctl && ours[key] != nil {
+			t.Errorf("both networks have %s", e)
+		}
+		if c, ok := e.(backend.Chain); ok && len(c.Name) > 28 {
+			t.Errorf("the name %s has %d characters, 28 are allowed", c.Name, len(c.Name))
+		}
+	}
+	for _, j := range firewall.Jumps(other.Network, other.Scope) {
+		if ours[j.Key()] != nil {
+			t.Errorf("the second network could have %s, which is the first one's", j)
+		}
 	}
 }
 

@@ -61,7 +61,7 @@ func rules(f subnet.Family) backend.State {
 func jumps(f subnet.Family) []backend.Jump {
 	var n subnet.Network
 	n.Pools[f].Prefix = clusters[f]
-	return firewall.Jumps(n)
+	return firewall.Jumps(n, "")
 }
 
 func testChains(t *testing.T, kind string, f subnet.Family) {

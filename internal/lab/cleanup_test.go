@@ -89,7 +89,7 @@ func TestCleanup(t *testing.T) {
 	if told := clean(); !strings.HasPrefix(told, "kept bridge cni0, ") || strings.Count(told, "\n") != 1 {
 		t.Errorf("a second time with a pod attached: %s", told)
 	}
-	if err := pingOnce(t.Context(), &h.Place, pod, echoes[subnet.IPv4].small()); err != nil {
+	if err := pingOnce(t.Context(), &h.Place, pod.Addr(), echoes[subnet.IPv4].small()); err != nil {
 		t.Errorf("the pod that was attached: %v", err)
 	}
 

@@ -34,7 +34,11 @@ func (n Node) Write(w io.Writer, colour bool) error {
 	}
 	if l := n.Lease; l != nil {
 		row("lease", table.Plain, "%s, announced at %s by %s", strings.Join(l.Subnets, " "), l.Address, l.Backend)
-		row("device", table.Plain, "%s, MTU %d", n.Device, n.MTU)
+		device := n.Device
+		if device == "" {
+			device = "none, plain routes"
+		}
+		row("device", table.Plain, "%s, MTU %d", device, n.MTU)
 	}
 	if p := n.LastPass; p != nil {
 		row("last pass", table.Plain, "%s ago, %s, %d changes", time.Since(p.At).Round(time.Second), p.Why, p.Changes)
