@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -40,6 +41,9 @@ func (c *claims) begin(config config) error {
 	}}
 	for flag, path := range map[string]string{"subnet-file": config.SubnetFile, "state-dir": memoryPath(config)} {
 		name, err := fileName(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // and nobody has it
+		}
 		if err != nil {
 			return fmt.Errorf("--%s: %w", flag, err)
 		}
@@ -55,9 +59,6 @@ func (c *claims) begin(config config) error {
 // fileName names a file by its folder, whatever mounts and links lead there.
 func fileName(path string) (string, error) {
 	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", err
-	}
 	var s unix.Stat_t
 	if err := unix.Stat(dir, &s); err != nil {
 		return "", &os.PathError{Op: "stat", Path: dir, Err: err}

@@ -46,7 +46,7 @@ func TestConfigFaults(t *testing.T) {
 		{"certificates that can't be read", []string{"--etcd-endpoints=https://192.0.2.1:2379", "--etcd-cafile=" + missing, "--etcd-certfile=" + missing},
 			[]string{"--etcd-cafile: open " + missing, "--etcd-certfile and --etcd-keyfile must be given together"}},
 		{"a CA that is none", []string{"--etcd-endpoints=https://192.0.2.1:2379", "--etcd-cafile=" + garbage}, []string{"has no certificate in PEM form"}},
-		{"certificates and no TLS", []string{"--etcd-certfile=" + garbage, "--etcd-keyfile=" + garbage}, []string{"--etcd-certfile, --etcd-keyfile"}},
+		{"certificates and no TLS", []string{"--etcd-certfile=" + garbage, "--etcd-keyfile=" + garbage}, []string{"--etcd-certfile " + garbage + ", --etcd-keyfile " + garbage + ": "}},
 		{"a password without a user", []string{"--etcd-password=x"}, []string{"must be given together"}},
 		{"two passwords", []string{"--etcd-username=u", "--etcd-password=x", "--etcd-password-file=" + garbage}, []string{"give only one"}},
 		{"a password file that can't be read", []string{"--etcd-username=u", "--etcd-password-file=" + missing}, []string{"--etcd-password-file: open " + missing}},

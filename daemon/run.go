@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
 
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
@@ -25,6 +27,9 @@ func run(ctx context.Context, c config, log *zap.Logger) error {
 		return err
 	}
 	d := newDaemon(c, log)
+	for _, dir := range []string{filepath.Dir(c.SubnetFile), c.StateDir} {
+		_ = os.MkdirAll(dir, 0o755) // what can't be written there is told when it is tried
+	}
 	if err := d.claims.begin(c); err != nil {
 		return err
 	}

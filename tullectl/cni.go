@@ -12,12 +12,16 @@ import (
 )
 
 func cniCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use:   "cni",
-		Short: "put the CNI plugin and its configuration where container runtimes look for them",
-	}
-	cmd.AddCommand(cniInstallCommand())
-	return cmd
+	return group(&cobra.Command{
+		Use:     "cni",
+		Short:   "put the CNI plugin where container runtimes look for it",
+		Example: "  tullectl cni install --conflist /etc/tulle/10-tulle.conflist",
+	}, cniInstallCommand())
+}
+
+// installedRow is what install did, as JSON tells it.
+type installedRow struct {
+	Installed []string `json:"installed"`
 }
 
 // cniInstall says what to put where.
@@ -28,6 +32,7 @@ type cniInstall struct {
 
 func cniInstallCommand() *cobra.Command {
 	var i cniInstall
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "install",
 		Short: "install the CNI plugin and its configuration on this host",
@@ -41,6 +46,9 @@ the host's folders mounted.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			done, err := i.run()
+			if asJSON {
+				return errors.Join(err, printJSON(cmd.OutOrStdout(), installedRow{append([]string{}, done...)}))
+			}
 			for _, path := range done {
 				fmt.Fprintf(cmd.OutOrStdout(), "installed %s\n", path)
 			}
@@ -53,6 +61,7 @@ the host's folders mounted.`,
 	cmd.Flags().StringVar(&i.plugin, "plugin", besideUs("tulle"), "the plugin's `file`")
 	cmd.Flags().StringVar(&i.binDir, "bin-dir", "/opt/cni/bin", "`folder` of CNI plugins")
 	cmd.Flags().StringVar(&i.conflist, "conflist", "", "the configuration's `file`; its name decides which of several a runtime takes")
+	jsonFlag(cmd.Flags(), &asJSON)
 	cmd.Flags().StringVar(&i.confDir, "conf-dir", "/etc/cni/net.d", "`folder` of CNI configurations")
 	return cmd
 }

@@ -74,7 +74,7 @@ func TestEveryCommandHelps(t *testing.T) {
 func TestEveryCommandTellsJSON(t *testing.T) {
 	t.Parallel()
 	without := []string{
-		"tullectl", "tullectl lease", "tullectl lab", // they print their help
+		"tullectl", "tullectl lease", "tullectl cni", "tullectl lab", // they print their help
 		"tullectl lab exec", // it prints what the command prints
 	}
 	for _, c := range commands(root()) {
@@ -131,6 +131,7 @@ func TestFieldsAreDocumented(t *testing.T) {
 		{"lab run, lab prove", proofRow{}},
 		{"lab status, lab up", lab.Report{}},
 		{"lab list, lab down", labRow{}},
+		{"cni install", installedRow{}},
 	} {
 		_, section, found := strings.Cut(string(text), "\n### Fields of "+tt.heading+"\n")
 		if !found {
