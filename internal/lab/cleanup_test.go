@@ -75,7 +75,7 @@ func TestCleanup(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if text, err := h.Exec(t.Context(), "tulled", "--cleanup"); err == nil || !strings.Contains(err.Error(), "another tulled runs on this host") {
+	if text, err := h.Exec(t.Context(), "tulled", "--cleanup"); err == nil || !strings.Contains(err.Error(), "another tulled of this host serves the network") {
 		t.Errorf("beside a tulled that runs: %v\n%s", err, text)
 	}
 	stopDaemon(t, h, unix.SIGKILL)
