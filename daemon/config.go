@@ -33,6 +33,8 @@ type flagValues struct {
 	guard         string
 	leaseTTL      time.Duration
 	statusAddr    string
+	probeInterval time.Duration
+	meshPort      uint16
 	logLevel      string
 	logFormat     string
 }
@@ -56,8 +58,12 @@ type config struct {
 	Guard      backend.GuardMode
 	TTL        time.Duration
 	StatusAddr string // empty: off
-	LogLevel   string
-	LogFormat  string
+
+	ProbeInterval time.Duration // 0: off
+	MeshPort      uint16        // 0: off
+
+	LogLevel  string
+	LogFormat string
 
 	unknownEnv []string // variables that look like ours and set nothing
 }
@@ -76,6 +82,8 @@ func (f *flagValues) register(fs *pflag.FlagSet) {
 	fs.StringVar(&f.guard, "guard", guardAuto, "drop VXLAN packets that no peer can have sent: `mode` strict, vtep, off, or auto for strict with --ip-masq and vtep without")
 	fs.DurationVar(&f.leaseTTL, "lease-ttl", 24*time.Hour, "how long the subnet stays ours when this node is away, 10s or more")
 	fs.StringVar(&f.statusAddr, "status-addr", flags.StatusAddr, "`address` for /healthz, /readyz, /state and /metrics; empty: off")
+	fs.DurationVar(&f.probeInterval, "probe-interval", time.Second, "look at one peer through the overlay after another, each this long after the last, 100ms or more; 0: off")
+	fs.Uint16Var(&f.meshPort, "mesh-port", 8473, "TCP `port`, on this node's own address inside the overlay, where peers ask what it reaches; 0: off")
 	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	fs.StringVar(&f.logFormat, "log-format", "text", "text or json")
 }
@@ -92,7 +100,7 @@ func (f *flagValues) config(fs *pflag.FlagSet) (config, error) {
 	}
 	c := config{
 		Etcd: f.etcd, Ifaces: f.ifaces, Node: f.nodeName, SubnetFile: f.subnetFile, StateDir: f.stateDir, Masq: f.ipMasq,
-		TTL: f.leaseTTL, StatusAddr: f.statusAddr, LogLevel: f.logLevel, LogFormat: f.logFormat, unknownEnv: flags.Unknown(fs),
+		TTL: f.leaseTTL, StatusAddr: f.statusAddr, ProbeInterval: f.probeInterval, MeshPort: f.meshPort, LogLevel: f.logLevel, LogFormat: f.logFormat, unknownEnv: flags.Unknown(fs),
 	}
 	if err := c.Etcd.Check(); err != nil {
 		faults = append(faults, err)
@@ -153,6 +161,9 @@ func (f *flagValues) config(fs *pflag.FlagSet) (config, error) {
 	}
 	if c.TTL < 10*time.Second {
 		fault("lease-ttl", "%s is too short: 10s or more, and longer than a node may be away", c.TTL)
+	}
+	if c.ProbeInterval != 0 && c.ProbeInterval < 100*time.Millisecond {
+		fault("probe-interval", "%s is too short: 100ms or more, or 0 for off", c.ProbeInterval)
 	}
 	if c.StatusAddr != "" {
 		_, port, err := net.SplitHostPort(c.StatusAddr)

@@ -32,6 +32,7 @@ type daemon struct {
 	kernel    *kernel.Kernel
 	guard     backend.GuardMode // as far as the kernel can
 	rec       *backend.Reconciler
+	health    health
 
 	mu sync.Mutex // guards all following fields
 
@@ -48,7 +49,7 @@ type daemon struct {
 	written   bool            // the kernel was as wanted once
 	lastPass  *status.Pass
 
-	badKeys, badPeers, badNetwork, badUnderlay, badPass, badFile, badMemory trouble
+	badKeys, badPeers, badNetwork, badUnderlay, badPass, badFile, badMemory, badReach trouble
 }
 
 func newDaemon(c config, log *zap.Logger) *daemon {
@@ -61,6 +62,7 @@ func newDaemon(c config, log *zap.Logger) *daemon {
 		badUnderlay: trouble{log: log, begin: "no device for the other nodes any more; all stays as it is", end: "there is a device for the other nodes again", field: "what"},
 		badPass:     trouble{log: log, begin: "the kernel is not as wanted; trying again", end: "the kernel is as wanted again", field: "what"},
 		badFile:     trouble{log: log, begin: "the subnet file can't be written; trying again; until then no new pods start", end: "the subnet file is written", field: "file"},
+		badReach:    trouble{log: log, begin: "a peer is not reached as pods need it", end: "a peer is reached again", field: "key"},
 		badMemory:   trouble{log: log, begin: "the state file can't be written; trying again; without it a restart needs etcd", end: "the state file is written", field: "file"},
 	}
 }

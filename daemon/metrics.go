@@ -5,6 +5,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"tulle/backend"
+	"tulle/internal/reach"
 	"tulle/internal/version"
 	"tulle/subnet"
 )
@@ -21,6 +22,9 @@ type metrics struct {
 	passes   *prometheus.CounterVec // by why and result
 	changes  *prometheus.CounterVec // by kind and operation
 	took     prometheus.Histogram
+	reached  *prometheus.GaugeVec   // peers by verdict
+	probes   *prometheus.CounterVec // by outcome
+	rtt      prometheus.Histogram
 }
 
 func newMetrics() *metrics {
@@ -36,12 +40,15 @@ func newMetrics() *metrics {
 		changes:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tulle_kernel_changes_total", Help: "Rows of the kernel that were changed, by kind and operation."}, []string{"kind", "operation"}),
 		took:     prometheus.NewHistogram(prometheus.HistogramOpts{Name: "tulle_pass_duration_seconds", Help: "How long passes took.", Buckets: prometheus.ExponentialBuckets(0.0005, 4, 8)}),
 	}
+	m.reached = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tulle_peers_reached", Help: "Peers that were looked at through the overlay, by verdict: good, silent, blocked, mtu-hole, checksum."}, []string{"verdict"})
+	m.probes = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tulle_probes_total", Help: "Small packets sent to peers through the overlay, by what became of them: answered or lost."}, []string{"outcome"})
+	m.rtt = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "tulle_probe_rtt_seconds", Help: "Round-trip time of small packets to peers through the overlay.", Buckets: prometheus.ExponentialBuckets(0.0001, 2.5, 10)})
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "tulle_build_info", Help: "Always 1; the labels tell the build.",
 		ConstLabels: prometheus.Labels{"version": version.Version(), "commit": version.Commit()},
 	})
 	build.Set(1)
-	m.registry.MustRegister(m.ready, m.etcdUp, m.revision, m.peers, m.badKeys, m.rows, m.passes, m.changes, m.took, build,
+	m.registry.MustRegister(m.ready, m.etcdUp, m.revision, m.peers, m.badKeys, m.rows, m.passes, m.changes, m.took, m.reached, m.probes, m.rtt, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -64,6 +71,18 @@ func (m *metrics) guard(drops func() (unknown, wrong uint64, err error)) {
 		count(help, "unknown host", func(unknown, _ uint64) uint64 { return unknown }),
 		count(help, "wrong source", func(_, wrong uint64) uint64 { return wrong }),
 	)
+}
+
+// probed counts what a look at a peer found, and how all peers are reached now.
+func (m *metrics) probed(s reach.Sample, verdicts map[reach.Verdict]int) {
+	for _, v := range reach.Verdicts {
+		m.reached.WithLabelValues(string(v)).Set(float64(verdicts[v]))
+	}
+	m.probes.WithLabelValues("lost").Add(float64(s.Lost))
+	m.probes.WithLabelValues("answered").Add(float64(s.Sent - s.Lost))
+	if s.Small == reach.Answered {
+		m.rtt.Observe(s.RTT.Seconds())
+	}
 }
 
 func (m *metrics) up(up bool) {

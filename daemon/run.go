@@ -67,6 +67,8 @@ func run(ctx context.Context, c config, log *zap.Logger) error {
 		g.Go(func() error { return d.kernel.WatchRules(ctx, d) })
 		g.Go(func() error { return d.kernel.WatchLegacyRules(ctx, d) })
 		g.Go(func() error { return d.tend(ctx) })
+		g.Go(func() error { return d.watchPeers(ctx) })
+		g.Go(func() error { return d.serveMesh(ctx) })
 		return d.rec.Run(ctx)
 	})
 

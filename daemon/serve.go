@@ -18,11 +18,12 @@ import (
 func (d *daemon) serve(ctx context.Context, l net.Listener) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, http.StatusOK, "tulled: /healthz /readyz /state /state?format=json /metrics\n")
+		answer(w, http.StatusOK, "tulled: /healthz /readyz /state /state?format=json /mesh /metrics\n")
 	})
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "ok\n") })
 	mux.HandleFunc("GET /readyz", d.serveReady)
 	mux.HandleFunc("GET /state", d.serveState)
+	mux.HandleFunc("GET /mesh", func(w http.ResponseWriter, r *http.Request) { writeJSON(w, d.mesh(r.Context())) })
 	mux.Handle("GET /metrics", promhttp.HandlerFor(d.metrics.registry, promhttp.HandlerOpts{}))
 	s := &http.Server{
 		Handler:     mux,
@@ -51,10 +52,7 @@ func (d *daemon) serveReady(w http.ResponseWriter, _ *http.Request) {
 func (d *daemon) serveState(w http.ResponseWriter, r *http.Request) {
 	n := d.state(r.Context())
 	if r.URL.Query().Get("format") == "json" || strings.Contains(r.Header.Get("Accept"), "application/json") {
-		w.Header().Set("Content-Type", "application/json")
-		e := json.NewEncoder(w)
-		e.SetIndent("", "  ")
-		_ = e.Encode(n) // whoever asked has gone
+		writeJSON(w, n)
 		return
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
@@ -62,6 +60,13 @@ func (d *daemon) serveState(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintln(w)
 		_ = n.WriteRows(w)
 	}
+}
+
+func writeJSON(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	_ = e.Encode(v) // whoever asked has gone
 }
 
 func answer(w http.ResponseWriter, code int, text string) {

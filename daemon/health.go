@@ -1,0 +1,208 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"math/bits"
+	"math/rand/v2"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"tulle/internal/reach"
+	"tulle/internal/status"
+	"tulle/subnet"
+)
+
+// healthRound is how long a look at all peers takes at least: a few peers are not
+// bothered more often because they are few.
+const healthRound = 5 * time.Second
+
+// health is what is known of how the peers are reached.
+type health struct {
+	mu sync.Mutex // guards all following fields
+
+	queue []string // peers to look at next, by lease key
+	round time.Time
+	peers map[string]reached
+}
+
+// reached is what is known of one peer.
+type reached struct {
+	samples [2]reach.Sample // the last, by Family of the address
+	lost    uint64          // a bit for each of the last small packets, set if it was lost
+	sent    int             // how many bits of lost count, 64 at most
+}
+
+// worst is the sample that an operator wants to know of.
+func (r reached) worst() reach.Sample {
+	a, b := r.samples[0], r.samples[1]
+	if a.At.IsZero() || !b.At.IsZero() && a.Verdict() == reach.Good {
+		return b
+	}
+	return a
+}
+
+func (r reached) status() *status.Reach {
+	s := r.worst()
+	return &status.Reach{
+		Verdict: string(s.Verdict()), Meaning: s.Verdict().Meaning(),
+		Sent: r.sent, Lost: bits.OnesCount64(r.lost), RTT: s.RTT.Seconds(), At: s.At,
+	}
+}
+
+// with is what is known after another sample.
+func (r reached) with(f subnet.Family, s reach.Sample) reached {
+	r.samples[f] = s
+	for i := range s.Sent {
+		r.lost <<= 1
+		if i < s.Lost {
+			r.lost |= 1
+		}
+	}
+	r.sent = min(64, r.sent+s.Sent)
+	return r
+}
+
+// watchPeers looks at one peer after another, about one in each interval however
+// many there are, until ctx ends.
+func (d *daemon) watchPeers(ctx context.Context) error {
+	if d.config.ProbeInterval == 0 {
+		return nil
+	}
+	families := [2]int{}
+	for {
+		wait := d.config.ProbeInterval/2 + rand.N(d.config.ProbeInterval) // nodes started together part
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(wait):
+		}
+		key, targets := d.nextPeer()
+		if key == "" {
+			continue
+		}
+		// Where there are two families they take turns.
+		f := subnet.IPv4
+		if !targets[f].Overlay.IsValid() || targets[subnet.IPv6].Overlay.IsValid() && families[0] > families[1] {
+			f = subnet.IPv6
+		}
+		families[f]++
+		s, err := reach.Look(ctx, targets[f])
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if errors.Is(err, reach.ErrNoSocket) {
+			d.log.Warn("peers are not probed; tullectl status and mesh tell nothing of loss and delay", zap.Error(err))
+			return nil
+		}
+		if err == nil {
+			d.saw(key, f, s)
+		}
+	}
+}
+
+// nextPeer is the peer to look at, and where; the key is empty if it is too soon
+// or there is none.
+func (d *daemon) nextPeer() (key string, targets [2]reach.Target) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	h := &d.health
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.queue) == 0 {
+		if time.Since(h.round) < healthRound {
+			return "", targets
+		}
+		h.round = time.Now()
+		known := map[string]reached{}
+		for r := range d.leases.All() {
+			if key := r.Key(); key != d.site.self.Key() {
+				h.queue = append(h.queue, key)
+				if p, ok := h.peers[key]; ok {
+					known[key] = p
+				}
+			}
+		}
+		h.peers = known // those that left are forgotten
+		rand.Shuffle(len(h.queue), func(i, j int) { h.queue[i], h.queue[j] = h.queue[j], h.queue[i] })
+	}
+	for len(h.queue) > 0 {
+		key, h.queue = h.queue[0], h.queue[1:]
+		r, ok := d.leases.Get(key)
+		if ok && d.plan.Rows(r.Lease) != nil {
+			return key, d.site.targets(r.Lease)
+		}
+	}
+	return "", targets
+}
+
+// targets is where a peer is looked at, by Family.
+func (s site) targets(l subnet.Lease) (targets [2]reach.Target) {
+	for f, a := range s.overlayAddrs(l) {
+		if a.IsValid() {
+			targets[f] = reach.Target{Overlay: a, Underlay: l.Addrs[subnet.FamilyOf(s.underlay.Addr())], MTU: s.backend().MTU(s.underlay)}
+		}
+	}
+	return targets
+}
+
+// overlayAddrs is the addresses of a node itself that packets take the way of
+// its pods to.
+func (s site) overlayAddrs(l subnet.Lease) (addrs [2]netip.Addr) {
+	for f, p := range l.Subnets {
+		if p.IsValid() {
+			addrs[f] = subnet.Gateway(p)
+		}
+	}
+	return addrs
+}
+
+// saw keeps a sample.
+func (d *daemon) saw(key string, f subnet.Family, s reach.Sample) {
+	h := &d.health
+	h.mu.Lock()
+	before, known := h.peers[key]
+	now := before.with(f, s)
+	h.peers[key] = now
+	counts := map[reach.Verdict]int{}
+	faults := map[string]error{}
+	for key, p := range h.peers {
+		v := p.worst().Verdict()
+		counts[v]++
+		if v != reach.Good {
+			faults[key] = errors.New(string(v) + ": " + v.Meaning())
+		}
+	}
+	h.mu.Unlock()
+	d.metrics.probed(s, counts)
+	if !known || before.worst().Verdict() != now.worst().Verdict() {
+		d.mu.Lock()
+		d.badReach.set(faults)
+		d.mu.Unlock()
+	}
+}
+
+// reach is what is known of a peer, or nil.
+func (h *health) reach(key string) *status.Reach {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if p, ok := h.peers[key]; ok {
+		return p.status()
+	}
+	return nil
+}
+
+// all is what is known of all peers, by subnet.
+func (h *health) all(leases subnet.Leases) map[string]status.Reach {
+	all := map[string]status.Reach{}
+	for r := range leases.All() {
+		if known := h.reach(r.Key()); known != nil {
+			all[strings.Join(statusLease(r.Lease).Subnets, " ")] = *known
+		}
+	}
+	return all
+}
