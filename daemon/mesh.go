@@ -164,6 +164,9 @@ func ask(ctx context.Context, client *http.Client, here site, l subnet.Lease, po
 		}
 		var resp *http.Response
 		if resp, err = client.Do(req); err != nil {
+			if timeout := net.Error(nil); errors.As(err, &timeout) && timeout.Timeout() {
+				err = fmt.Errorf("no answer from %s within %s", req.URL.Host, meshTime)
+			}
 			continue
 		}
 		defer resp.Body.Close()

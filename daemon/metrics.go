@@ -43,6 +43,7 @@ func newMetrics() *metrics {
 	m.reached = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tulle_peers_reached", Help: "Peers that were looked at through the overlay, by verdict: good, silent, blocked, mtu-hole, checksum."}, []string{"verdict"})
 	m.probes = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tulle_probes_total", Help: "Small packets sent to peers through the overlay, by what became of them: answered or lost."}, []string{"outcome"})
 	m.rtt = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "tulle_probe_rtt_seconds", Help: "Round-trip time of small packets to peers through the overlay.", Buckets: prometheus.ExponentialBuckets(0.0001, 2.5, 10)})
+	m.probed(reach.Sample{}, nil)
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "tulle_build_info", Help: "Always 1; the labels tell the build.",
 		ConstLabels: prometheus.Labels{"version": version.Version(), "commit": version.Commit()},

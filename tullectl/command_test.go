@@ -132,6 +132,7 @@ func TestFieldsAreDocumented(t *testing.T) {
 		{"lab status, lab up", lab.Report{}},
 		{"lab list, lab down", labRow{}},
 		{"cni install", installedRow{}},
+		{"mesh", status.Mesh{}},
 	} {
 		_, section, found := strings.Cut(string(text), "\n### Fields of "+tt.heading+"\n")
 		if !found {

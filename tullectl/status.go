@@ -58,26 +58,30 @@ func statusAddrFlag(fs *pflag.FlagSet, addr *string) {
 }
 
 // ask asks tulled for its state.
-func ask(ctx context.Context, addr string) (status.Node, error) {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+func ask(ctx context.Context, addr string) (n status.Node, err error) {
+	return n, askFor(ctx, addr, "/state?format=json", 30*time.Second, &n)
+}
+
+// askFor asks tulled for something, and reads the answer into a value.
+func askFor(ctx context.Context, addr, path string, within time.Duration, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/state?format=json", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+path, nil)
 	if err != nil {
-		return status.Node{}, usageError{fmt.Errorf("--status-addr: %w", err)}
+		return usageError{fmt.Errorf("--status-addr: %w", err)}
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if errors.Is(err, syscall.ECONNREFUSED) {
-		return status.Node{}, fmt.Errorf("tulled does not run on this host, or not with --status-addr=%s; start it with `systemctl start tulled`", addr)
+		return fmt.Errorf("tulled does not run on this host, or not with --status-addr=%s; start it with `systemctl start tulled`", addr)
 	}
 	if err != nil {
-		return status.Node{}, fmt.Errorf("ask tulled: %w", err)
+		return fmt.Errorf("ask tulled: %w", err)
 	}
 	defer resp.Body.Close()
-	var n status.Node
-	if err := json.NewDecoder(resp.Body).Decode(&n); err != nil {
-		return status.Node{}, fmt.Errorf("what answers on %s is not tulled: %w", addr, err)
+	if err := json.NewDecoder(resp.Body).Decode(into); err != nil {
+		return fmt.Errorf("what answers on %s is not tulled: %w", addr, err)
 	}
-	return n, nil
+	return nil
 }
 
 // health makes the exit code say whether all is well.

@@ -63,12 +63,18 @@ func (n Node) Write(w io.Writer, colour bool) error {
 	}
 	if len(n.Peers) > 0 {
 		fmt.Fprintln(w)
-		peers := table.Table{Head: []string{"NODE", "SUBNET", "ADDRESS", "PROGRAMMED"}}
+		peers := table.Table{Head: []string{"NODE", "SUBNET", "ADDRESS", "RTT", "LOST", "PROGRAMMED"}}
 		for _, p := range n.Peers {
-			peers.AddCells(table.Cell{Text: p.name()}, table.Cell{Text: strings.Join(p.Subnets, "\n")}, table.Cell{Text: p.Address}, p.state())
+			rtt, lost := p.reach()
+			peers.AddCells(table.Cell{Text: p.name()}, table.Cell{Text: strings.Join(p.Subnets, "\n")}, table.Cell{Text: p.Address}, rtt, lost, p.state())
 		}
 		if err := peers.Write(w, colour); err != nil {
 			return err
+		}
+	}
+	for _, p := range n.Peers {
+		if p.Reach != nil && !p.Reach.Good() {
+			fmt.Fprintf(w, "\n%s\n", strings.Join(table.Wrap(p.name()+" is "+p.Reach.Verdict+": "+p.Reach.Meaning, table.Width), "\n"))
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(n.BadKeys)) {
@@ -106,6 +112,24 @@ func (p Peer) name() string {
 		return "-"
 	}
 	return p.Node
+}
+
+// reach is the round-trip time of packets to the peer, or what is wrong with the
+// way there, and how many are lost.
+func (p Peer) reach() (rtt, lost table.Cell) {
+	r := p.Reach
+	if r == nil {
+		return table.Cell{Text: "-"}, table.Cell{Text: "-"}
+	}
+	rtt = table.Cell{Text: fmt.Sprintf("%.2f ms", 1000*r.RTT)}
+	if !r.Good() {
+		rtt = table.Cell{Text: r.Verdict, Style: table.Bad}
+	}
+	lost = table.Cell{Text: r.loss()}
+	if r.Lost > 0 {
+		lost.Style = table.Warn
+	}
+	return rtt, lost
 }
 
 // state says whether the kernel has all rows for the peer, or what is wrong.

@@ -30,8 +30,10 @@ func running(now time.Time) Node {
 	n.Lease = &Lease{Node: "node1", Subnets: []string{"10.244.180.0/24", "fd42:0:0:b4::/64"}, Address: "192.0.2.11", Backend: "vxlan"}
 	n.Device, n.MTU = "tulle.1", 1450
 	n.Peers = []Peer{
-		{Lease: Lease{Node: "node2", Subnets: []string{"10.244.213.0/24"}, Address: "192.0.2.12", Backend: "vxlan"}, VTEP: &VTEP{Address: "192.0.2.12", MAC: "ee:74:a1:02:a6:a2"}, Programmed: true},
-		{Lease: Lease{Node: "node3", Subnets: []string{"10.244.32.0/24"}, Address: "192.0.2.13", Backend: "vxlan"}, Missing: []string{"route 10.244.32.0/24 nhid 7"}},
+		{Lease: Lease{Node: "node2", Subnets: []string{"10.244.213.0/24"}, Address: "192.0.2.12", Backend: "vxlan"}, VTEP: &VTEP{Address: "192.0.2.12", MAC: "ee:74:a1:02:a6:a2"}, Programmed: true,
+			Reach: &Reach{Verdict: "good", Sent: 64, Lost: 2, RTT: 0.000312}},
+		{Lease: Lease{Node: "node3", Subnets: []string{"10.244.32.0/24"}, Address: "192.0.2.13", Backend: "vxlan"}, Missing: []string{"route 10.244.32.0/24 nhid 7"},
+			Reach: &Reach{Verdict: "blocked", Meaning: "the node answers, but not through the overlay", Sent: 3, Lost: 3}},
 		{Lease: Lease{Subnets: []string{"8.8.8.0/24"}, Address: "192.0.2.99", Backend: "vxlan"}, LeftOut: "its subnet is outside of the configured Network"},
 	}
 	n.BadKeys = map[string]string{"rubbish": `"rubbish" is not a subnet such as 10.244.60.0-24`, "a": "is none either"}

@@ -61,6 +61,26 @@ const gap = 2
 // then stands out.
 const narrow = 24
 
+// Fits reports whether the table is no wider than Width without wrapping.
+func (t Table) Fits() bool {
+	widths := map[int]int{}
+	for i, text := range t.Head {
+		widths[i] = utf8.RuneCountInString(text)
+	}
+	for _, row := range t.Rows {
+		for i, cell := range row {
+			for line := range strings.SplitSeq(cell.Text, "\n") {
+				widths[i] = max(widths[i], utf8.RuneCountInString(line))
+			}
+		}
+	}
+	total := -gap
+	for _, width := range widths {
+		total += width + gap
+	}
+	return total <= Width
+}
+
 // Write writes the table. What is too long in the last column goes on in the
 // next line; names and addresses in the others are never cut.
 func (t Table) Write(w io.Writer, colour bool) error {
