@@ -141,7 +141,7 @@ func (d *daemon) begin(s site, candidates []backend.Candidate, known subnet.Snap
 	return nil
 }
 
-// etcdUp hears whether there is a connection to etcd.
+// etcdUp hears whether etcd is there and answers.
 func (d *daemon) etcdUp(up bool) {
 	d.mu.Lock()
 	d.connected = up

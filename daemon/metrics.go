@@ -31,7 +31,7 @@ func newMetrics() *metrics {
 	m := &metrics{
 		registry: prometheus.NewRegistry(),
 		ready:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "tulle_ready", Help: "1 when the lease is held and the kernel was as wanted once."}),
-		etcdUp:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "tulle_etcd_up", Help: "1 while there is a connection to etcd."}),
+		etcdUp:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "tulle_etcd_up", Help: "1 while there is a connection to etcd and it answers what it is asked."}),
 		revision: prometheus.NewGauge(prometheus.GaugeOpts{Name: "tulle_etcd_revision", Help: "etcd's revision that the wanted state is from."}),
 		peers:    prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tulle_peers", Help: "Other nodes by state: good, or left out because their lease makes no sense."}, []string{"state"}),
 		badKeys:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "tulle_bad_keys", Help: "Keys among the leases that are none."}),

@@ -61,6 +61,7 @@ func labFlags(c *cobra.Command, o *lab.Options) {
 	c.Flags().IntVar(&o.Pods, "pods", 2, "pods on each node")
 	c.Flags().Var(&o.Families, "families", "of the pods' network: 4, 6 or 46")
 	c.Flags().Var(&o.Underlay, "underlay", "`families` of the hosts' addresses: 4, 6 or 46; packets between hosts travel over IPv4 where there is some")
+	c.Flags().IntVar(&o.EtcdMembers, "etcd-members", 1, "servers that etcd consists of; more than one have a host each: etcd1, etcd2, ...")
 	c.Flags().StringVar(&o.Bin, "bin", "", "folder with tulled, tulle and tullectl (default: that of this program)")
 }
 

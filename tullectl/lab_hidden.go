@@ -27,17 +27,19 @@ func labInitCommand() *cobra.Command {
 }
 
 func labEtcdCommand() *cobra.Command {
-	var url string
+	var o lab.EtcdOptions
 	c := &cobra.Command{
 		Use:    "etcd",
-		Short:  "be the etcd of a lab",
+		Short:  "be a member of the etcd of a lab",
 		Hidden: true,
 		Args:   cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return untilSignal(c.Context(), func(ctx context.Context) error { return lab.RunEtcd(ctx, url) })
+			return untilSignal(c.Context(), func(ctx context.Context) error { return lab.RunEtcd(ctx, o) })
 		},
 	}
-	c.Flags().StringVar(&url, "url", "", "URL for the nodes")
+	c.Flags().StringVar(&o.Name, "name", "", "name of the member")
+	c.Flags().StringVar(&o.Address, "address", "", "address of its host")
+	c.Flags().StringVar(&o.Cluster, "cluster", "", "all members: NAME=URL,...")
 	return c
 }
 

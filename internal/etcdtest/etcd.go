@@ -48,6 +48,7 @@ func run(t testing.TB, dir string, at url.URL, more func(*embed.Config)) (client
 	c.ListenPeerUrls = []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
 	c.LogLevel = "fatal"
 	c.UnsafeNoFsync = true // nothing here outlives the test
+	c.BcryptCost = 4       // nor do its passwords
 	more(c)
 	e, err := embed.StartEtcd(c)
 	if err != nil {

@@ -2,7 +2,10 @@ package lab
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/netip"
@@ -24,25 +27,51 @@ type keyValue struct {
 	Lease string `json:"lease,omitempty"`
 }
 
-// etcd calls etcd's JSON gateway from the host that it runs on.
+// etcd calls the JSON gateway of etcd's members, one after the other until one
+// answers.
 func (l *Lab) etcd(t *testing.T, call string, request, answer any) {
 	t.Helper()
+	heals(t, func() error {
+		var errs []error
+		for _, h := range l.EtcdHosts() {
+			err := h.member(t.Context(), call, request, answer)
+			if err == nil {
+				return nil
+			}
+			errs = append(errs, err)
+		}
+		return errors.Join(errs...)
+	})
+}
+
+// member calls the JSON gateway of the member of etcd on a host.
+func (h *Host) member(ctx context.Context, call string, request, answer any) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
 	body, err := json.Marshal(request)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
-	resp, err := l.Host("underlay").Client().Post(l.EtcdURL()+"/v3/"+call, "application/json", bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, h.etcdURL(etcdPort)+"/v3/"+call, bytes.NewReader(body))
 	if err != nil {
-		t.Fatal(err)
+		return err
+	}
+	resp, err := h.Client().Do(req)
+	if err != nil {
+		return err
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
-	if err == nil && resp.StatusCode == http.StatusOK && answer != nil {
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s", resp.Status, text)
+	}
+	if err == nil && answer != nil {
 		err = json.Unmarshal(text, answer)
 	}
-	if err != nil || resp.StatusCode != http.StatusOK {
-		t.Fatalf("etcd: %s: %s %v: %s", call, resp.Status, err, text)
+	if err != nil {
+		return fmt.Errorf("etcd on %s: %s: %w", h.Name, call, err)
 	}
+	return nil
 }
 
 // put writes a key without a lease of etcd's.

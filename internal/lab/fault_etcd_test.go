@@ -95,8 +95,8 @@ func TestFaultsOfEtcd(t *testing.T) {
 		wantFollowed(t)
 		wantUntouched(t)
 		wantNoneLost(t, probe)
-		log.wantOnce(t, "no connection to etcd")
-		log.wantOnce(t, "connected to etcd again")
+		log.wantOnce(t, "etcd gives no answer")
+		log.wantOnce(t, "etcd answers again")
 	})
 	t.Run("cut off without a word and back", func(t *testing.T) {
 		probe := v.probe(t)

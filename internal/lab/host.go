@@ -23,7 +23,8 @@ type Role string
 
 // The roles of hosts.
 const (
-	RoleUnderlay Role = "underlay" // bridge, router and etcd
+	RoleUnderlay Role = "underlay" // bridge, router and, if it has one member, etcd
+	RoleEtcd     Role = "etcd"     // one of several members of etcd
 	RoleNode     Role = "node"     // runs tulled and pods
 	RoleOutside  Role = "outside"  // knows nothing of tulle
 )
@@ -34,7 +35,7 @@ type Host struct {
 	Role  Role
 	Addrs [2]netip.Addr // on the underlay, or on the network outside, by subnet.Family
 
-	lab      *Lab
+	lab      *Lab // that it is in
 	process  process
 	dir      string   // on the machine
 	lifeline *os.File // the host lives as long as somebody holds it; nil: detached

@@ -19,7 +19,7 @@ import (
 type Lab struct {
 	Name  string
 	Bin   string
-	Hosts []*Host // underlay, nodes, outside
+	Hosts []*Host // underlay, members of etcd that have hosts of their own, nodes, outside
 	Pods  []*Pod  // by host
 
 	Families Families // of the pods

@@ -16,7 +16,7 @@ const (
 // StartDaemon starts tulled with its defaults, the lab's etcd and these flags.
 // It does not wait for the daemon to be ready.
 func (h *Host) StartDaemon(ctx context.Context, flags ...string) error {
-	args := append([]string{"tulled", "--etcd-endpoints=" + h.lab.EtcdURL()}, flags...)
+	args := append([]string{"tulled", "--etcd-endpoints=" + h.lab.EtcdEndpoints()}, flags...)
 	_, err := h.Keep(ctx, StartArgs{Name: daemonName, Args: args})
 	return err
 }

@@ -20,6 +20,10 @@ type Options struct {
 	Bare     bool         // leave the hosts as they are: no etcd, no network, no tulled, no pods
 	Own      []string     // folders of which each host has a copy of its own
 	Progress func(string) // is told each step; may be nil
+
+	// EtcdMembers is how many servers etcd consists of; 0 is 1. One runs on the
+	// underlay host, of several each has a host of its own.
+	EtcdMembers int
 }
 
 // claim checks the options and makes the lab's directory, which nobody else can
@@ -36,6 +40,9 @@ func claim(o Options) (*Lab, error) {
 	}
 	if o.Bare && o.Pods > 0 {
 		return nil, errors.New("a bare lab has no pods")
+	}
+	if o.EtcdMembers < 0 || o.EtcdMembers > mostMembers {
+		return nil, fmt.Errorf("%d members of etcd: a lab has 1 to %d", o.EtcdMembers, mostMembers)
 	}
 	if o.Name != "" && !nameForm.MatchString(o.Name) {
 		return nil, badName(o.Name)

@@ -70,7 +70,9 @@ func (h *Host) state(ctx context.Context, alive bool, kept map[string]Status) st
 	switch {
 	case !alive:
 		return "gone"
-	case h.Role == RoleUnderlay:
+	case h.Role == RoleUnderlay && h.lab.EtcdHosts()[0] != h:
+		return "running"
+	case h.Role == RoleUnderlay, h.Role == RoleEtcd:
 		return "etcd " + words(kept, etcdName)
 	case h.Role == RoleOutside:
 		return "running"

@@ -21,7 +21,7 @@ func TestStartFaults(t *testing.T) {
 	if _, err := node.Exec(t.Context(), "sh", "-c", clean); err != nil {
 		t.Fatal(err)
 	}
-	etcd := "--etcd-endpoints=" + l.EtcdURL()
+	etcd := "--etcd-endpoints=" + l.EtcdEndpoints()
 	if _, err := l.Host("underlay").Exec(t.Context(), "tullectl", "lease", "release", "--force", lease(t, l)); err != nil {
 		t.Fatal(err)
 	}

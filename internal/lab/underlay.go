@@ -47,6 +47,9 @@ var addresses = [2]addressing{
 // mostNodes is how many addresses the underlay has for nodes.
 const mostNodes = 240
 
+// mostMembers is how many addresses it has for members of etcd.
+const mostMembers = 7
+
 // hostAddrs are the addresses that f picks, of the families that hosts have.
 func (l *Lab) hostAddrs(f func(addressing) netip.Addr) [2]netip.Addr {
 	var addrs [2]netip.Addr
@@ -57,9 +60,13 @@ func (l *Lab) hostAddrs(f func(addressing) netip.Addr) [2]netip.Addr {
 }
 
 // node is the underlay address of the i-th node, counted from 1.
-func (a addressing) node(i int) netip.Addr {
-	addr := a.first
-	for range i - 1 {
+func (a addressing) node(i int) netip.Addr { return after(a.first, i-1) }
+
+// etcd is that of the i-th member of etcd, where it has a host of its own.
+func (a addressing) etcd(i int) netip.Addr { return after(a.underlay.Addr(), i) }
+
+func after(addr netip.Addr, n int) netip.Addr {
+	for range n {
 		addr = addr.Next()
 	}
 	return addr

@@ -28,9 +28,18 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 }
 
 func (l *Lab) bringUp(ctx context.Context, o Options) error {
-	l.progress(fmt.Sprintf("hosts: underlay, node1 to node%d, outside", o.Nodes))
+	members := ""
+	if o.EtcdMembers > 1 {
+		members = fmt.Sprintf("etcd1 to etcd%d, ", o.EtcdMembers)
+	}
+	l.progress(fmt.Sprintf("hosts: underlay, %snode1 to node%d, outside", members, o.Nodes))
 	router := l.hostAddrs(func(a addressing) netip.Addr { return a.underlay.Addr() })
 	l.Hosts = append(l.Hosts, l.newHost("underlay", RoleUnderlay, router))
+	if o.EtcdMembers > 1 {
+		for i := 1; i <= o.EtcdMembers; i++ {
+			l.Hosts = append(l.Hosts, l.newHost(fmt.Sprintf("etcd%d", i), RoleEtcd, l.hostAddrs(func(a addressing) netip.Addr { return a.etcd(i) })))
+		}
+	}
 	for i := 1; i <= o.Nodes; i++ {
 		l.Hosts = append(l.Hosts, l.newHost(fmt.Sprintf("node%d", i), RoleNode, l.hostAddrs(func(a addressing) netip.Addr { return a.node(i) })))
 	}
@@ -66,7 +75,7 @@ func (l *Lab) bringUp(ctx context.Context, o Options) error {
 	if o.Bare {
 		return nil
 	}
-	l.progress("etcd: " + l.EtcdURL())
+	l.progress("etcd: " + l.EtcdEndpoints())
 	if err := l.StartEtcd(ctx); err != nil {
 		return err
 	}

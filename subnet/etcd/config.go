@@ -38,9 +38,12 @@ const (
 // Times of the connection. An endpoint that died without a word (no FIN, no
 // RST) is noticed after keepAliveTime + keepAliveTimeout.
 const (
-	dialTimeout      = 2 * time.Second
+	dialTimeout      = 2 * time.Second  // to connect, so that a host's return is not missed for long
+	greetTimeout     = 20 * time.Second // to agree on TLS and HTTP/2: several answers of a slow etcd
+	loginTimeout     = 10 * time.Second // to check a password, and for the first renewal of a lease
 	firstTimeout     = time.Second
 	requestTimeout   = 5 * time.Second
+	patientTimeout   = 20 * time.Second // for what is tried again and again
 	keepAliveTime    = 10 * time.Second // etcd's server refuses more than one in 5 s
 	keepAliveTimeout = 5 * time.Second
 	reconnectFirst   = 100 * time.Millisecond
@@ -95,14 +98,14 @@ func (c Config) client() (clientv3.Config, error) {
 		TLS:                  tlsConfig,
 		Username:             c.Username,
 		Password:             password,
-		DialTimeout:          dialTimeout,
+		DialTimeout:          loginTimeout,
 		DialKeepAliveTime:    keepAliveTime,
 		DialKeepAliveTimeout: keepAliveTimeout,
 		PermitWithoutStream:  true,
 		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
 			// gRPC itself would come to wait two minutes between tries.
 			Backoff:           backoff.Config{BaseDelay: reconnectFirst, Multiplier: 1.6, Jitter: 0.2, MaxDelay: reconnectMost},
-			MinConnectTimeout: dialTimeout,
+			MinConnectTimeout: greetTimeout,
 		})},
 		Logger: zap.NewNop(), // it repeats itself while etcd is away; we tell once
 	}, errors.Join(faults...)

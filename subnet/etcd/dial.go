@@ -12,7 +12,7 @@ func (s *Store) dial(ctx context.Context, addr string) (net.Conn, error) {
 	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
 		network, addr = "unix", strings.TrimPrefix(path, "//")
 	}
-	c, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+	c, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, network, addr)
 	if err != nil {
 		return nil, err
 	}

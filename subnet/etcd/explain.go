@@ -5,9 +5,11 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -53,36 +55,55 @@ func explain(err error) error {
 	return err
 }
 
-// Between tries while etcd is away.
+// faultOf is which of the faults of etcd that may pass an error is, or nil.
+func faultOf(err error) error {
+	for _, fault := range []error{errNoAnswer, errTrouble, ErrRefused} {
+		if errors.Is(err, fault) {
+			return fault
+		}
+	}
+	return nil
+}
+
+// Between tries while etcd is away or has a fault. Where it refuses, it has to
+// look at a password each time, which is meant to be slow.
 const (
-	tryFirst = 100 * time.Millisecond
-	tryMost  = 5 * time.Second
+	tryFirst   = 100 * time.Millisecond
+	tryMost    = 2 * time.Second
+	tryRefused = 15 * time.Second
 )
 
 // untilAnswered makes a request again and again while etcd is away or has a fault
 // of its own; where we are to it what we were, because a lease is held already,
-// also while it refuses. It says so when that begins and when it ends, and
-// nothing in between.
+// also while it refuses. It says so when that begins, once for each of the three,
+// and when it ends. Each try has more time than the last, for etcd may be slow;
+// when it was, the next request has that time from the first.
 func (s *Store) untilAnswered(ctx context.Context, what string, do func(context.Context) error) error {
 	began := time.Now()
-	for wait := tryFirst; ; wait = min(2*wait, tryMost) {
-		bound := requestTimeout
-		if wait == tryFirst {
-			bound = firstTimeout // so that it is told soon
-		}
+	wait, most := tryFirst, tryMost
+	bound := s.patient() // short, so that it is told soon
+	var told []error     // of the three
+	for {
+		asked := time.Now()
 		err := s.request(ctx, bound, what, do)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		passes := errors.Is(err, errNoAnswer) || errors.Is(err, errTrouble) || errors.Is(err, ErrRefused) && s.holding().claim != nil
-		if !passes {
-			if wait > tryFirst {
+		fault := faultOf(err)
+		if fault == nil || fault == ErrRefused && s.holding().claim == nil {
+			s.answered(time.Since(asked), bound)
+			if told != nil {
+				s.reached(func() { s.unanswered-- })
 				s.log.Info("etcd answers again", zap.Duration("after", time.Since(began).Round(time.Millisecond)))
 			}
 			return err
 		}
-		if wait == tryFirst {
-			if cause := s.cause(ctx); cause != nil && errors.Is(err, errNoAnswer) {
+		if told == nil {
+			s.reached(func() { s.unanswered++ })
+		}
+		if !slices.Contains(told, fault) {
+			told = append(told, fault)
+			if cause := s.cause(ctx); cause != nil && fault == errNoAnswer {
 				err = fmt.Errorf("%s: %w: %w", what, errNoAnswer, cause)
 			}
 			s.log.Warn("etcd gives no answer, or none that helps; trying until it does", zap.Error(err))
@@ -90,8 +111,29 @@ func (s *Store) untilAnswered(ctx context.Context, what string, do func(context.
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(wait):
+		case <-time.After(wait + rand.N(wait/4)): // not all nodes at once
 		}
+		if fault == ErrRefused {
+			most = tryRefused
+		}
+		wait, bound = min(2*wait, most), min(4*bound, patientTimeout)
+	}
+}
+
+// patient is how long the first try of a request may take.
+func (s *Store) patient() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return max(firstTimeout, s.patience)
+}
+
+// answered notes how long an answer took, within a bound.
+func (s *Store) answered(took, bound time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.patience = 0
+	if took > firstTimeout {
+		s.patience = bound
 	}
 }
 

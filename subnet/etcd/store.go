@@ -35,6 +35,14 @@ type Store struct {
 	next  subnet.Lease // what our lease is about to become
 	conns map[net.Conn]bool
 	seen  *view // by Acquire, just before the lease was held; for Watch to begin with
+
+	patience time.Duration // that a request needed, when etcd was slow; 0: none
+
+	reach sync.Mutex // guards all following fields
+
+	connected  bool
+	unanswered int        // requests that are tried again and again
+	up         func(bool) // of Health; nil before
 }
 
 // Open connects to etcd. It waits until etcd answers only where a password has

@@ -489,6 +489,82 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// Somebody changes our password, or takes our right away, while we run: that is
+// told once, nothing ends, and all is right again when it is given back.
+func TestRefusedWhileRunning(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, small)
+	ctx := t.Context()
+	whole := clientv3.GetPrefixRangeEnd(prefix + "/")
+	right := clientv3.PermissionType(clientv3.PermReadWrite)
+	for _, err := range []error{
+		second(w.client.UserAdd(ctx, "root", "secret")), second(w.client.RoleAdd(ctx, "root")), second(w.client.UserGrantRole(ctx, "root", "root")),
+		second(w.client.UserAdd(ctx, "tulle", "word")), second(w.client.RoleAdd(ctx, "nodes")), second(w.client.UserGrantRole(ctx, "tulle", "nodes")),
+		second(w.client.RoleGrantPermission(ctx, "nodes", prefix+"/", whole, right)), second(w.client.AuthEnable(ctx)),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	var err error
+	w.client, err = clientv3.New(clientv3.Config{Endpoints: []string{w.url}, Username: "root", Password: "secret", Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.client.Close()
+	core, logs := observer.New(zap.InfoLevel)
+	s, err := etcd.Open(ctx, etcd.Config{Endpoints: []string{w.url}, Prefix: prefix, Username: "tulle", Password: "word"}, zap.New(core))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	l := acquire(t, s, node("node1", "192.0.2.10"))
+	newest, failed := keep(t, s)
+	soon(t, "own lease is told", func() bool { return newest().Leases.Len() == 1 })
+
+	for _, test := range []struct {
+		name, told string
+		away, back func() error
+	}{
+		{"password changed", "wrong user name or password",
+			func() error { return second(w.client.UserChangePassword(ctx, "tulle", "other")) },
+			func() error { return second(w.client.UserChangePassword(ctx, "tulle", "word")) }},
+		{"right taken away", "the user has no right to these keys",
+			func() error { return second(w.client.RoleRevokePermission(ctx, "nodes", prefix+"/", whole)) },
+			func() error { return second(w.client.RoleGrantPermission(ctx, "nodes", prefix+"/", whole, right)) }},
+		{"role taken away", "the user has no right to these keys",
+			func() error { return second(w.client.UserRevokeRole(ctx, "tulle", "nodes")) },
+			func() error { return second(w.client.UserGrantRole(ctx, "tulle", "nodes")) }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			before := logs.Len()
+			since := func() string { return fmt.Sprint(logs.All()[before:]) }
+			if err := test.away(); err != nil {
+				t.Fatal(err)
+			}
+			w.delete(t, "/subnets/"+l.Key()) // so that there is something to ask for
+			soon(t, "the refusal is told", func() bool { return strings.Contains(since(), test.told) })
+			if err := test.back(); err != nil {
+				t.Fatal(err)
+			}
+			soon(t, "the lease is back", func() bool { value, id, _ := w.get(t, "/subnets/"+l.Key()); return value == l.Value() && id != 0 })
+			soon(t, "it is told", func() bool { return newest().Leases.Len() == 1 })
+			w.put(t, "/subnets/10.244.77.0-24", l.Value())
+			soon(t, "changes are followed", func() bool { _, ok := newest().Leases.Get("10.244.77.0-24"); return ok })
+			w.delete(t, "/subnets/10.244.77.0-24")
+			soon(t, "changes are followed", func() bool { return newest().Leases.Len() == 1 })
+			if n := strings.Count(since(), test.told); n != 1 {
+				t.Errorf("it was told %d times, want once: %s", n, since())
+			}
+			select {
+			case err := <-failed:
+				t.Errorf("ended with %v", err)
+			default:
+			}
+		})
+	}
+}
+
 func second[T any](_ T, err error) error { return err }
 
 // Etcd is away: that is told once, with the cause, and its return once.
