@@ -27,6 +27,7 @@ type Plan struct {
 	leases  subnet.Leases            // as of the last Follow
 	peers   map[string]planned       // those in the State, by lease key
 	faults  map[string]error         // left out, by lease key
+	awaited map[string]bool          // reserved for nodes that have not come yet, by lease key
 	waiting map[string]subnet.Record // left out because of an older one
 
 	subnets prefixes              // of the peers and our own, to lease keys
@@ -43,7 +44,7 @@ type planned struct {
 func NewPlan(b Backend, in Input, node State) *Plan {
 	p := &Plan{
 		backend: b, in: in, node: b.Node(in),
-		peers: map[string]planned{}, faults: map[string]error{}, waiting: map[string]subnet.Record{},
+		peers: map[string]planned{}, faults: map[string]error{}, awaited: map[string]bool{}, waiting: map[string]subnet.Record{},
 		addrs: map[netip.Addr]string{},
 	}
 	for _, e := range node {
@@ -70,6 +71,10 @@ func Desired(b Backend, in Input, node State, leases subnet.Leases) (State, map[
 
 // Faults says which peers are left out and why, by the key of their lease.
 func (p *Plan) Faults() map[string]error { return p.faults }
+
+// Awaited says which leases are subnets that are reserved for nodes which have
+// not come yet, by their key. Nothing leads there, and that is no fault.
+func (p *Plan) Awaited() map[string]bool { return p.awaited }
 
 // Rows is the rows that lead to a peer, or nil if it is left out.
 func (p *Plan) Rows(l subnet.Lease) []Entry {
@@ -104,6 +109,7 @@ func (p *Plan) Follow(want State, leases subnet.Leases) []Change {
 		removed = p.remove(&e, gone.Lease) || removed
 		delete(p.waiting, gone.Key())
 		delete(p.faults, gone.Key())
+		delete(p.awaited, gone.Key())
 	}, func(come subnet.Record) {
 		if come.Key() != p.in.Self.Key() {
 			queue = append(queue, come)
@@ -145,7 +151,11 @@ func (p *Plan) decide(e *edit, r subnet.Record) (evicted []subnet.Record) {
 	key, how := r.Key(), planned{}
 	delete(p.faults, key)
 	rows, err := p.rows(r.Lease, how)
-	if err != nil {
+	switch {
+	case err != nil && r.Awaited():
+		p.awaited[key] = true
+		return nil
+	case err != nil:
 		p.faults[key] = err
 		return nil
 	}

@@ -227,3 +227,37 @@ func benchPeer(i, version int) subnet.Record {
 	r.Data[subnet.IPv4] = fmt.Sprintf(`{"VNI":1,"VtepMAC":"0a:00:00:%02x:%02x:01"}`, byte(i>>8), byte(i))
 	return r
 }
+
+// A subnet that is reserved for a node which has not come yet is no fault. When
+// the node comes it is a peer like others, and when the reservation goes nothing
+// is left of it.
+func TestReservedForANodeThatComesLater(t *testing.T) {
+	t.Parallel()
+	in := input(t)
+	plan, state := backend.NewPlan(vxlan.New(in.Network), in, nil), backend.State{}
+	reserved, nobodys := peer(7, 17, 7), peer(8, 18, 8)
+	reserved.Data, nobodys.Data = [2]string{}, [2]string{}
+	nobodys.Node = "" // nobody will find it by name, so its value is a mistake
+	for _, step := range []struct {
+		name            string
+		leases          []subnet.Record
+		awaited, faults int
+		rows            bool
+	}{
+		{"reserved", []subnet.Record{reserved, nobodys}, 1, 1, false},
+		{"its node came", []subnet.Record{peer(7, 17, 7)}, 0, 0, true},
+		{"reserved again", []subnet.Record{reserved}, 1, 0, false},
+		{"gone", nil, 0, 0, false},
+	} {
+		plan.Follow(state, subnet.NewLeases(step.leases))
+		if got := plan.Awaited(); len(got) != step.awaited || step.awaited == 1 && !got[reserved.Key()] {
+			t.Errorf("%s: Awaited() = %v, want %d", step.name, got, step.awaited)
+		}
+		if got := plan.Faults(); len(got) != step.faults || got[reserved.Key()] != nil {
+			t.Errorf("%s: Faults() = %v, want %d", step.name, got, step.faults)
+		}
+		if got := plan.Rows(peer(7, 17, 7).Lease); (got != nil) != step.rows {
+			t.Errorf("%s: Rows() = %v, want some: %t", step.name, got, step.rows)
+		}
+	}
+}

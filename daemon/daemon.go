@@ -209,9 +209,9 @@ func (d *daemon) advance(leases subnet.Leases) {
 		d.metrics.wanted(changes)
 		return changes
 	})
-	logPeers(d.log, leases, before, d.site.self.Key(), d.plan.Faults())
+	logPeers(d.log, leases, before, d.site.self.Key(), d.plan)
 	d.badPeers.set(d.plan.Faults())
-	d.metrics.snapshot(d.snapshot, len(d.plan.Faults()))
+	d.metrics.snapshot(d.snapshot, d.plan)
 }
 
 // rewrite makes the whole wanted state anew, from a new plan. The caller holds
@@ -225,7 +225,7 @@ func (d *daemon) rewrite() {
 		return changes
 	})
 	d.badPeers.set(d.plan.Faults())
-	d.metrics.snapshot(d.snapshot, len(d.plan.Faults()))
+	d.metrics.snapshot(d.snapshot, d.plan)
 }
 
 // passed hears of every pass of the reconciler. The first clean one makes the

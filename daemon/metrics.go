@@ -33,7 +33,7 @@ func newMetrics() *metrics {
 		ready:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "tulle_ready", Help: "1 when the lease is held and the kernel was as wanted once."}),
 		etcdUp:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "tulle_etcd_up", Help: "1 while there is a connection to etcd and it answers what it is asked."}),
 		revision: prometheus.NewGauge(prometheus.GaugeOpts{Name: "tulle_etcd_revision", Help: "etcd's revision that the wanted state is from."}),
-		peers:    prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tulle_peers", Help: "Other nodes by state: good, or left out because their lease makes no sense."}, []string{"state"}),
+		peers:    prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tulle_peers", Help: "Other nodes by state: good, left out because their lease makes no sense, or awaited by a subnet that is reserved for them."}, []string{"state"}),
 		badKeys:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "tulle_bad_keys", Help: "Keys among the leases that are none."}),
 		rows:     prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tulle_rows_wanted", Help: "Rows of the kernel that are wanted, by kind."}, []string{"kind"}),
 		passes:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tulle_passes_total", Help: "Passes over the kernel's tables by cause and result."}, []string{"why", "result"}),
@@ -94,10 +94,12 @@ func (m *metrics) up(up bool) {
 	}
 }
 
-func (m *metrics) snapshot(s subnet.Snapshot, leftOut int) {
+func (m *metrics) snapshot(s subnet.Snapshot, p *backend.Plan) {
+	leftOut, awaited := len(p.Faults()), len(p.Awaited())
 	m.revision.Set(float64(s.Rev))
-	m.peers.WithLabelValues("good").Set(float64(s.Leases.Len() - 1 - leftOut)) // one is our own
+	m.peers.WithLabelValues("good").Set(float64(s.Leases.Len() - 1 - leftOut - awaited)) // one is our own
 	m.peers.WithLabelValues("left out").Set(float64(leftOut))
+	m.peers.WithLabelValues("awaited").Set(float64(awaited))
 	m.badKeys.Set(float64(len(s.Faults)))
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"maps"
 
 	"tulle/backend"
 	"tulle/internal/status"
@@ -24,6 +25,7 @@ func (d *daemon) state(ctx context.Context) status.Node {
 		return s
 	}
 	leftOut := texts(d.plan.Faults())
+	awaited := maps.Clone(d.plan.Awaited())
 	rows := map[string][]backend.Entry{} // by lease key
 	for r := range snapshot.Leases.All() {
 		rows[r.Key()] = d.plan.Rows(r.Lease)
@@ -46,13 +48,13 @@ func (d *daemon) state(ctx context.Context) status.Node {
 		if r.Lease == here.self {
 			continue
 		}
-		p := status.Peer{Lease: statusLease(r.Lease), LeftOut: leftOut[r.Key()], Reach: d.health.reach(r.Key())}
+		p := status.Peer{Lease: statusLease(r.Lease), LeftOut: leftOut[r.Key()], Awaited: awaited[r.Key()], Reach: d.health.reach(r.Key())}
 		for _, row := range rows[r.Key()] {
 			if f, ok := row.(backend.FDB); ok {
 				p.VTEP = &status.VTEP{Address: f.Dst.String(), MAC: f.MAC.String()}
 			}
 		}
-		if p.LeftOut == "" && err == nil {
+		if p.LeftOut == "" && !p.Awaited && err == nil {
 			for _, row := range rows[r.Key()] {
 				if have[row.Key()] != row {
 					p.Missing = append(p.Missing, row.String())

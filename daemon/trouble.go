@@ -82,10 +82,10 @@ func logChanges(log *zap.Logger, p backend.Pass) {
 
 // logPeers logs what peers came, went and changed, one by one where they are few.
 // Those left out are told of elsewhere.
-func logPeers(log *zap.Logger, now, before subnet.Leases, self string, leftOut map[string]error) {
+func logPeers(log *zap.Logger, now, before subnet.Leases, self string, p *backend.Plan) {
 	gone, come := map[string]subnet.Record{}, map[string]subnet.Record{}
 	now.Difference(before, func(r subnet.Record) { gone[r.Key()] = r }, func(r subnet.Record) { come[r.Key()] = r })
-	other := func(key string, _ subnet.Record) bool { return key == self || leftOut[key] != nil }
+	other := func(key string, _ subnet.Record) bool { return key == self || p.Faults()[key] != nil }
 	maps.DeleteFunc(gone, other)
 	maps.DeleteFunc(come, other)
 	const most = 12
@@ -94,14 +94,22 @@ func logPeers(log *zap.Logger, now, before subnet.Leases, self string, leftOut m
 		return
 	}
 	for _, key := range slices.Sorted(maps.Keys(gone)) {
-		if _, changed := come[key]; !changed {
-			log.Info("peer gone", zap.Stringer("subnet", gone[key]))
+		r := gone[key]
+		if _, changed := come[key]; changed {
+			continue
 		}
+		if r.Awaited() {
+			log.Info("subnet no longer reserved for a node that has not come yet", zap.Stringer("subnet", r))
+			continue
+		}
+		log.Info("peer gone", zap.Stringer("subnet", r))
 	}
 	for _, key := range slices.Sorted(maps.Keys(come)) {
 		r, was := come[key], gone[key]
 		switch {
-		case was.Lease == subnet.Lease{}:
+		case p.Awaited()[key]:
+			log.Info("subnet reserved for a node that has not come yet", zap.Stringer("subnet", r))
+		case was.Lease == subnet.Lease{}, was.Awaited():
 			log.Info("peer came", zap.Stringer("subnet", r), zap.Stringers("address", valid(r.Addrs)))
 		case was.Lease != r.Lease:
 			log.Info("peer changed", zap.Stringer("subnet", r), zap.Stringers("address", valid(r.Addrs)), zap.Strings("data", r.Data[:]))

@@ -26,6 +26,12 @@ func (r Record) Key() string {
 	return r.Lease.Key()
 }
 
+// Awaited reports whether this is a subnet that is reserved for a node which
+// has not been there yet: it is known by name and has nothing to say of itself.
+func (r Record) Awaited() bool {
+	return r.ID == 0 && r.Node != "" && r.Type == VXLAN && r.Data == [2]string{}
+}
+
 // Older compares records by age, as slices.SortFunc wants it. Where two leases
 // contradict each other, the older one was there first.
 func Older(a, b Record) int {

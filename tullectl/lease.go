@@ -30,12 +30,13 @@ type leaseRow struct {
 	Address  string   `json:"address"`
 	Backend  string   `json:"backend"`
 	Reserved bool     `json:"reserved"`
-	Left     int64    `json:"left,omitempty"` // seconds
+	Awaited  bool     `json:"awaited,omitempty"` // reserved, and its host has not been there yet
+	Left     int64    `json:"left,omitempty"`    // seconds
 	Granted  int64    `json:"granted,omitempty"`
 }
 
-func rowOf(l subnet.Lease, reserved bool) leaseRow {
-	return leaseRow{Subnets: subnets(l), Node: l.Node, Address: l.AddrText(), Backend: l.Type, Reserved: reserved}
+func rowOf(r subnet.Record) leaseRow {
+	return leaseRow{Subnets: subnets(r.Lease), Node: r.Node, Address: r.AddrText(), Backend: r.Type, Reserved: r.ID == 0, Awaited: r.Awaited()}
 }
 
 // errNoLease says that nobody has a subnet.

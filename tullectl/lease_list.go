@@ -32,7 +32,7 @@ func leaseListCommand(use, path string) *cobra.Command {
 				}
 				rows := []leaseRow{}
 				for r := range snapshot.Leases.All() {
-					row := rowOf(r.Lease, r.ID == 0)
+					row := rowOf(r)
 					if row.Left, row.Granted, err = s.Left(ctx, r); err != nil {
 						return err
 					}
@@ -54,7 +54,10 @@ func writeLeases(w io.Writer, rows []leaseRow, faults map[string]error) error {
 	t := table.Table{Head: []string{"SUBNET", "NODE", "ADDRESS", "RUNS OUT IN"}}
 	for _, row := range rows {
 		end := "reserved"
-		if !row.Reserved {
+		switch {
+		case row.Awaited:
+			end = "reserved, not there yet"
+		case !row.Reserved:
 			end = (time.Duration(row.Left) * time.Second).String()
 		}
 		t.Add(strings.Join(row.Subnets, "\n"), orDash(row.Node), row.Address, end)

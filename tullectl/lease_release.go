@@ -43,7 +43,7 @@ it again at once, and a reservation, unless it is told to with --force.`,
 					return err
 				}
 				if asJSON {
-					return printJSON(cmd.OutOrStdout(), rowOf(r.Lease, r.ID == 0))
+					return printJSON(cmd.OutOrStdout(), rowOf(r))
 				}
 				fmt.Fprintf(cmd.OutOrStdout(), "released %s\n", r.Lease)
 				return nil

@@ -39,7 +39,7 @@ finds it when its tulled starts.`,
 					return err
 				}
 				if asJSON {
-					return printJSON(cmd.OutOrStdout(), rowOf(l, true))
+					return printJSON(cmd.OutOrStdout(), rowOf(subnet.Record{Lease: l}))
 				}
 				fmt.Fprintf(cmd.OutOrStdout(), "reserved %s\n", l)
 				return nil

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"tulle/subnet"
 )
 
 // TestFaultsOfTheLease does things to a node's own lease.
@@ -92,6 +94,40 @@ func TestFaultsOfTheLease(t *testing.T) {
 		wantNoneLost(t, probe)
 		l.del(t, subnetsDir+key)
 		heals(t, leasesAre(t, l, keys))
+	})
+	t.Run("a subnet reserved for a node that comes later", func(t *testing.T) {
+		stopDaemon(t, other, unix.SIGTERM)
+		l.del(t, subnetsDir+otherKey)
+		if _, err := other.Exec(t.Context(), "rm", "-rf", "/var/lib/tulle", "/run/tulle"); err != nil {
+			t.Fatal(err) // it is new
+		}
+		log := v.journal(t)
+		const theirs = "10.244.77.0/24"
+		text, err := l.EtcdHosts()[0].Exec(t.Context(), "tullectl", "lease", "reserve", theirs, "--node", other.Name, "--address", other.Addr().String())
+		if err != nil {
+			t.Fatal(text, err)
+		}
+		heals(t, log.tells(t, "subnet reserved for a node that has not come yet"))
+		if awaited, leftOut := metric(t, v.Host, `tulle_peers{state="awaited"}`), metric(t, v.Host, `tulle_peers{state="left out"}`); awaited != 1 || leftOut != 0 {
+			t.Errorf("%v peers are awaited and %v left out, want 1 and none", awaited, leftOut)
+		}
+		for _, command := range []struct {
+			at   *Host
+			args []string
+		}{{v.Host, []string{"tullectl", "status"}}, {l.EtcdHosts()[0], []string{"tullectl", "lease", "list"}}} {
+			if text, err := command.at.Exec(t.Context(), command.args...); err != nil || !strings.Contains(text, "reserved, not there yet") {
+				t.Errorf("%q prints %v\n%s", command.args, err, text)
+			}
+		}
+		startReady(t, other)
+		if file, err := other.Subnet(); err != nil || file.Subnets[subnet.IPv4].Masked().String() != theirs {
+			t.Errorf("%s has %v, %v, want what is reserved for it", other.Name, file.Subnets, err)
+		}
+		heals(t, log.tells(t, "peer came"))
+		wantRight(t, v.Host)
+		if n := log.count(t, " WARN "); n > 0 {
+			t.Errorf("%d warnings, want none:\n%s", n, log.text(t))
+		}
 	})
 	t.Run("overwritten by another node", func(t *testing.T) {
 		log := v.journal(t)

@@ -66,6 +66,8 @@ type Peer struct {
 	Missing    []string `json:"missing,omitempty"`
 	// LeftOut says why its lease makes no sense; empty if it does.
 	LeftOut string `json:"leftOut,omitempty"`
+	// Awaited says that its subnet is reserved and it has not come yet.
+	Awaited bool `json:"awaited,omitempty"`
 	// Reach is how it is reached through the overlay, once that is known.
 	Reach *Reach `json:"reach,omitempty"`
 }

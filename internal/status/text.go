@@ -57,7 +57,12 @@ func (n Node) Write(w io.Writer, colour bool) error {
 	for _, trouble := range n.Troubles {
 		row("trouble", table.Bad, "%s", trouble)
 	}
-	row("peers", table.Plain, "%d, %d programmed", len(n.Peers), n.programmed())
+	programmed, awaited := n.counts()
+	peers := fmt.Sprintf("%d, %d programmed", len(n.Peers)-awaited, programmed)
+	if awaited > 0 {
+		peers += fmt.Sprintf("; %d reserved, not there yet", awaited)
+	}
+	row("peers", table.Plain, "%s", peers)
 	if err := t.Write(w, colour); err != nil {
 		return err
 	}
@@ -96,14 +101,16 @@ func (n Node) WritePeers(w io.Writer, colour bool) error {
 	return t.Write(w, colour)
 }
 
-func (n Node) programmed() int {
-	count := 0
+func (n Node) counts() (programmed, awaited int) {
 	for _, p := range n.Peers {
-		if p.Programmed {
-			count++
+		switch {
+		case p.Programmed:
+			programmed++
+		case p.Awaited:
+			awaited++
 		}
 	}
-	return count
+	return programmed, awaited
 }
 
 // name is the node's, which leases that flannel wrote do not tell.
@@ -137,6 +144,8 @@ func (p Peer) state() table.Cell {
 	switch {
 	case p.LeftOut != "":
 		return table.Cell{Text: "left out: " + p.LeftOut, Style: table.Warn}
+	case p.Awaited:
+		return table.Cell{Text: "reserved, not there yet"}
 	case p.Programmed:
 		return table.Cell{Text: "yes", Style: table.Good}
 	case len(p.Missing) == 0:

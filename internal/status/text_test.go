@@ -35,6 +35,7 @@ func running(now time.Time) Node {
 		{Lease: Lease{Node: "node3", Subnets: []string{"10.244.32.0/24"}, Address: "192.0.2.13", Backend: "vxlan"}, Missing: []string{"route 10.244.32.0/24 nhid 7"},
 			Reach: &Reach{Verdict: "blocked", Meaning: "the node answers, but not through the overlay", Sent: 3, Lost: 3}},
 		{Lease: Lease{Subnets: []string{"8.8.8.0/24"}, Address: "192.0.2.99", Backend: "vxlan"}, LeftOut: "its subnet is outside of the configured Network"},
+		{Lease: Lease{Node: "node7", Subnets: []string{"10.244.61.0/24"}, Address: "192.0.2.17", Backend: "vxlan"}, Awaited: true},
 	}
 	n.BadKeys = map[string]string{"rubbish": `"rubbish" is not a subnet such as 10.244.60.0-24`, "a": "is none either"}
 	n.LastPass = &Pass{At: now.Add(-3 * time.Second), Why: "kernel changed", Changes: 1, Error: "add route 10.244.32.0/24 nhid 7: file exists\nand another"}
