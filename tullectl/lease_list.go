@@ -51,16 +51,17 @@ func leaseListCommand(use, path string) *cobra.Command {
 }
 
 func writeLeases(w io.Writer, rows []leaseRow, faults map[string]error) error {
-	t := table.Table{Head: []string{"SUBNET", "NODE", "ADDRESS", "RUNS OUT IN"}}
+	t := table.Table{Head: []string{"SUBNET", "NODE", "ADDRESS", "RENEWED", "RUNS OUT IN"}}
 	for _, row := range rows {
-		end := "reserved"
+		renewed, end := "-", "reserved"
 		switch {
 		case row.Awaited:
 			end = "reserved, not there yet"
 		case !row.Reserved:
 			end = (time.Duration(row.Left) * time.Second).String()
+			renewed = (time.Duration(row.Granted-row.Left) * time.Second).String() + " ago"
 		}
-		t.Add(strings.Join(row.Subnets, "\n"), orDash(row.Node), row.Address, end)
+		t.Add(strings.Join(row.Subnets, "\n"), orDash(row.Node), row.Address, renewed, end)
 	}
 	if err := t.Write(w, table.Colour(w)); err != nil {
 		return err

@@ -49,7 +49,7 @@ func peerHealth(n status.Node) error {
 		return exitError{status: exitFailed, err: errors.New("the kernel could not be read: " + n.KernelErr)}
 	}
 	for _, p := range n.Peers {
-		if !p.Programmed {
+		if !p.Programmed && !p.Awaited {
 			return exitError{status: exitFailed}
 		}
 	}

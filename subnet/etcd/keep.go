@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
 	"tulle/subnet"
@@ -66,37 +65,6 @@ func (s *Store) holding() held {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.held
-}
-
-// renew returns nil when the lease is gone.
-func (s *Store) renew(ctx context.Context, h held) error {
-	if h.etcd == 0 { // a reservation needs no renewal, but its key may be deleted
-		return s.waitLost(ctx, nil)
-	}
-	renewing, cancel := context.WithCancel(ctx)
-	defer cancel()
-	alive, err := s.client.KeepAlive(renewing, h.etcd)
-	if err != nil { // the client has given up renewing; a look at the lease comes first
-		return s.pause(ctx)
-	}
-	return s.waitLost(ctx, alive)
-}
-
-func (s *Store) waitLost(ctx context.Context, alive <-chan *clientv3.LeaseKeepAliveResponse) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-s.lost:
-			return nil
-		case _, ok := <-alive:
-			if ok {
-				s.setAlive(time.Now())
-			} else {
-				return s.pause(ctx)
-			}
-		}
-	}
 }
 
 // pause is not to spin where etcd ends every renewal at once.

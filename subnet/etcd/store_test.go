@@ -417,6 +417,18 @@ func TestRenewalWritesNothing(t *testing.T) {
 	}
 }
 
+// Every node renews so often that another can tell whether it lives.
+func TestRenewal(t *testing.T) {
+	t.Parallel()
+	for ttl, want := range map[time.Duration]time.Duration{
+		24 * time.Hour: time.Minute, 3 * time.Minute: time.Minute, 30 * time.Second: 10 * time.Second,
+	} {
+		if got := etcd.Renewal(ttl); got != want {
+			t.Errorf("Renewal(%s) = %s, want %s", ttl, got, want)
+		}
+	}
+}
+
 // The watch can't go on where it stopped, because etcd has forgotten what
 // happened in between.
 func TestWatchAfterCompaction(t *testing.T) {
