@@ -71,7 +71,7 @@ func lease(t *testing.T, l *Lab) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return strings.Fields(text)[6] // behind SUBNET NODE ADDRESS RUNS OUT IN
+	return strings.Fields(text)[7] // behind SUBNET NODE ADDRESS RENEWED RUNS OUT IN
 }
 
 // untouched fails if a start that failed left anything.
