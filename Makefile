@@ -12,6 +12,9 @@ BINDIR  := /usr/local/bin
 CNIDIR  := /opt/cni/bin
 UNITDIR := /etc/systemd/system
 
+# What the container image is called; dist/kubernetes/tulle.yaml names it.
+IMAGE := localhost/tulle:$(VERSION)
+
 SECONDS_EACH := 5 # of make fuzz
 
 # Tests that need privileges must not skip where the privileges are there.
@@ -46,6 +49,7 @@ demo: ## set up, build, and run the whole proof in a lab on this machine (as roo
 test: ## set up, then run all tests (as root)
 	@./dist/setup demo test
 	go test -race -timeout 9m ./...
+	go -C dist/tools test ./...
 
 .PHONY: bench
 bench: build ## measure one daemon with many peers, and the CNI plugin (as root, some minutes)
@@ -62,8 +66,24 @@ lint: ## gofmt, go vet, staticcheck and shellcheck
 	@./dist/setup lint
 	@out=$$("$$(go env GOROOT)/bin/gofmt" -l .) && test -z "$$out" || { echo "not formatted: $$out"; exit 1; }
 	go vet ./...
+	go -C dist/tools vet ./...
 	go tool staticcheck ./...
+	tool=$$(go tool -n staticcheck) && cd dist/tools && "$$tool" ./...
 	shellcheck .ci/run dist/setup dist/fuzz
+
+.PHONY: image
+image: ## make the container image for amd64 and arm64, as bin/tulle-VERSION-image.tar
+	@for arch in amd64 arm64; do \
+		echo "building for $$arch"; \
+		mkdir -p bin/image/$$arch && \
+		GOARCH=$$arch $(GOBUILD) -o bin/image/$$arch/tulled ./daemon && \
+		GOARCH=$$arch $(GOBUILD) -o bin/image/$$arch/tulle ./cni-shim && \
+		GOARCH=$$arch $(GOBUILD) -o bin/image/$$arch/tullectl ./tullectl || exit 1; \
+	done
+	@echo "packing bin/tulle-$(VERSION)-image.tar"
+	@go -C dist/tools run ./image -name $(IMAGE) -version $(VERSION) -revision "$(COMMIT)" \
+		-created "$$(git log -1 --format=%ct)" -programs amd64=$(CURDIR)/bin/image/amd64 -programs arm64=$(CURDIR)/bin/image/arm64 \
+		-out $(CURDIR)/bin/tulle-$(VERSION)-image.tar
 
 .PHONY: install
 install: build ## install the programs, the systemd unit and examples of their configuration

@@ -118,29 +118,35 @@ type criNode struct {
 	runtime cri.RuntimeServiceClient
 }
 
+// startNode starts containerd on a host whose network is there.
 func startNode(ctx context.Context, t *testing.T, h *lab.Host, archive string) *criNode {
 	t.Helper()
 	conflist, err := os.ReadFile("../dist/10-tulle.conflist")
 	if err != nil {
 		t.Fatal(err)
 	}
-	img, err := os.ReadFile(archive)
-	if err != nil {
-		t.Fatal(err)
-	}
 	err = h.Do(func() error {
-		if err := unix.Mount("", "/sys/fs/cgroup", "cgroup2", 0, ""); err != nil {
-			return err
-		}
 		if err := os.MkdirAll("/run/cni", 0o755); err != nil {
 			return err
 		}
-		for name, text := range map[string][]byte{"/run/cni/10-tulle.conflist": conflist, "/run/containerd.toml": []byte(containerdConfig), "/run/image.tar": img} {
-			if err := os.WriteFile(name, text, 0o600); err != nil {
-				return err
-			}
+		return os.WriteFile("/run/cni/10-tulle.conflist", conflist, 0o600)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := startRuntime(ctx, t, h, archive, containerdConfig)
+	n.waitNetwork(ctx, t)
+	return n
+}
+
+// startRuntime starts containerd with the image of sandboxes.
+func startRuntime(ctx context.Context, t *testing.T, h *lab.Host, archive, config string) *criNode {
+	t.Helper()
+	err := h.Do(func() error {
+		if err := unix.Mount("", "/sys/fs/cgroup", "cgroup2", 0, ""); err != nil {
+			return err
 		}
-		return nil
+		return os.WriteFile("/run/containerd.toml", []byte(config), 0o600)
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -154,28 +160,50 @@ func startNode(ctx context.Context, t *testing.T, h *lab.Host, archive string) *
 	}
 	t.Cleanup(func() { conn.Close() })
 	n := &criNode{h, cri.NewRuntimeServiceClient(conn)}
-	for {
-		s, err := n.runtime.Status(ctx, &cri.StatusRequest{}, grpc.WaitForReady(true))
-		if err == nil && networkReady(s) {
-			break
-		}
-		if ctx.Err() != nil {
-			log, _ := os.ReadFile(h.Log("containerd"))
-			t.Fatalf("containerd of %s is not ready: %v %v\n%s", h.Name, s, err, log)
-		}
-		time.Sleep(20 * time.Millisecond)
+	if _, err := n.runtime.Version(ctx, &cri.VersionRequest{}, grpc.WaitForReady(true)); err != nil {
+		log, _ := os.ReadFile(h.Log("containerd"))
+		t.Fatalf("containerd of %s does not answer: %v\n%s", h.Name, err, log)
 	}
-	err = h.Do(func() error {
-		out, err := exec.CommandContext(ctx, "ctr", "--namespace", "k8s.io", "images", "import", "/run/image.tar").CombinedOutput()
+	n.importImage(ctx, t, archive)
+	return n
+}
+
+// importImage gives containerd the images of an archive.
+func (n *criNode) importImage(ctx context.Context, t *testing.T, archive string) {
+	t.Helper()
+	text, err := os.ReadFile(archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = n.Do(func() error {
+		if err := os.WriteFile("/run/image.tar", text, 0o600); err != nil {
+			return err
+		}
+		out, err := exec.CommandContext(ctx, "ctr", "--namespace", "k8s.io", "images", "import", "--snapshotter", "native", "/run/image.tar").CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("import the image: %w\n%s", err, out)
 		}
-		return nil
+		return os.Remove("/run/image.tar")
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return n
+}
+
+// waitNetwork returns when containerd has found the CNI configuration.
+func (n *criNode) waitNetwork(ctx context.Context, t *testing.T) {
+	t.Helper()
+	for {
+		s, err := n.runtime.Status(ctx, &cri.StatusRequest{})
+		if err == nil && networkReady(s) {
+			return
+		}
+		if ctx.Err() != nil {
+			log, _ := os.ReadFile(n.Log("containerd"))
+			t.Fatalf("the network of %s is not ready: %v %v\n%s", n.Name, s, err, log)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
 }
 
 func networkReady(s *cri.StatusResponse) bool {
@@ -226,18 +254,24 @@ func (n *criNode) runPod(ctx context.Context, t *testing.T, name string, attempt
 	return &criPod{n, sandbox.PodSandboxId, container.ContainerId, status.Status.Network.Ip}
 }
 
-// ask asks from inside the pod's container.
+// ask asks from inside the pod's container. Who is asked may have been started just
+// now, and does not listen yet.
 func (p *criPod) ask(ctx context.Context, t *testing.T, addr string) string {
 	t.Helper()
-	r, err := p.node.runtime.ExecSync(ctx, &cri.ExecSyncRequest{ContainerId: p.container, Cmd: []string{"/pause", "ask", addr}, Timeout: 10})
-	if err != nil {
-		t.Errorf("ask %s from %s: %v", addr, p.ip, err)
-		return ""
+	for {
+		r, err := p.node.runtime.ExecSync(ctx, &cri.ExecSyncRequest{ContainerId: p.container, Cmd: []string{"/pause", "ask", addr}, Timeout: 10})
+		if err != nil {
+			t.Errorf("ask %s from %s: %v", addr, p.ip, err)
+			return ""
+		}
+		if r.ExitCode != 0 && strings.Contains(string(r.Stderr), "connection refused") && ctx.Err() == nil {
+			continue
+		}
+		if r.ExitCode != 0 {
+			t.Errorf("ask %s from %s: %s", addr, p.ip, r.Stderr)
+		}
+		return string(r.Stdout)
 	}
-	if r.ExitCode != 0 {
-		t.Errorf("ask %s from %s: %s", addr, p.ip, r.Stderr)
-	}
-	return string(r.Stdout)
 }
 
 func (p *criPod) remove(ctx context.Context, t *testing.T) {
