@@ -66,7 +66,8 @@ func (c Candidate) String() string {
 	return text + ")"
 }
 
-// Hop is how the kernel reaches an address: by a device and from an address.
+// Hop is how the kernel reaches an address: by a device and from an address. An
+// address of this host is reached by the loopback device, from itself.
 type Hop struct {
 	Dev string
 	Src netip.Addr
@@ -93,7 +94,7 @@ type Wish struct {
 // wished, it takes the device that reaches etcd, or else the one with the
 // default route. It refuses to guess between two.
 func ChooseUnderlay(candidates []Candidate, w Wish) (u Underlay, why string, err error) {
-	there := "; there are: " + join(candidates)
+	there := "; there are: " + Names(candidates)
 	if len(candidates) == 0 {
 		there = "; no device but the loopback device is up and has an address"
 	}
@@ -123,21 +124,21 @@ func ChooseUnderlay(candidates []Candidate, w Wish) (u Underlay, why string, err
 		case 1:
 			return chosen(found[0], found[0].match(w.Regex), fmt.Sprintf("--iface-regex=%s", w.Regex))
 		}
-		return u, "", fmt.Errorf("--iface-regex: %q matches %s; choose one with --iface", w.Regex, join(found))
+		return u, "", fmt.Errorf("--iface-regex: %q matches %s; choose one with --iface", w.Regex, Names(found))
 
 	case w.CanReach.Dev != "":
-		for _, c := range candidates {
-			if c.Dev == w.CanReach.Dev {
-				return chosen(c, c.had(w.CanReach.Src, w), "--iface-can-reach")
-			}
+		if c, ok := w.CanReach.of(candidates); ok {
+			return chosen(c, c.had(w.CanReach.Src, w), "--iface-can-reach")
 		}
 		return u, "", fmt.Errorf("--iface-can-reach: that address is reached by %s, which has no address for other nodes%s", w.CanReach.Dev, there)
 	}
 
-	for _, c := range candidates {
-		if c.Dev == w.Etcd.Dev && c.fits(w) {
-			return chosen(c, c.had(w.Etcd.Src, w), "it reaches etcd")
+	if c, ok := w.Etcd.of(candidates); ok && c.fits(w) {
+		why := "it reaches etcd"
+		if c.Dev != w.Etcd.Dev {
+			why = "etcd is at its address"
 		}
+		return chosen(c, c.had(w.Etcd.Src, w), why)
 	}
 	for _, f := range w.Families {
 		var best []Candidate
@@ -156,13 +157,29 @@ func ChooseUnderlay(candidates []Candidate, w Wish) (u Underlay, why string, err
 		case 1:
 			return chosen(best[0], netip.Addr{}, "it has the default route")
 		}
-		return u, "", fmt.Errorf("these devices have equally good default routes: %s; choose one with --iface", join(best))
+		return u, "", fmt.Errorf("these devices have equally good default routes: %s; choose one with --iface", Names(best))
 	}
 	only := ""
 	if len(w.Families) == 1 {
 		only = " of " + w.Families[0].String() + ", which the network's packets between nodes travel over"
 	}
 	return u, "", errors.New("no device has a default route" + only + "; choose one with --iface" + there)
+}
+
+// of returns the candidate that a hop goes by, or that has the address where it
+// ends if that is on this host: others reach it by that device.
+func (h Hop) of(candidates []Candidate) (Candidate, bool) {
+	for _, c := range candidates {
+		if c.Dev == h.Dev {
+			return c, true
+		}
+	}
+	for _, c := range candidates {
+		if _, ok := c.addr(h.Src.String()); ok {
+			return c, true
+		}
+	}
+	return Candidate{}, false
 }
 
 // underlay makes a candidate the underlay: with the given address if it is
@@ -237,7 +254,8 @@ func (c Candidate) match(r *regexp.Regexp) netip.Addr {
 	return netip.Addr{}
 }
 
-func join(candidates []Candidate) string {
+// Names lists candidates for messages.
+func Names(candidates []Candidate) string {
 	texts := make([]string, len(candidates))
 	for i, c := range candidates {
 		texts[i] = c.String()

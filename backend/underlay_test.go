@@ -40,6 +40,8 @@ func TestChooseUnderlay(t *testing.T) {
 		want, why  string // device and address; or what the error contains
 	}{
 		{"nothing wished: the device that reaches etcd", all, backend.Wish{Etcd: hop("eth1", "192.0.2.20")}, "eth1 192.0.2.20", "it reaches etcd"},
+		{"etcd on this host at an address for others: the device that has it", all, backend.Wish{Etcd: hop("lo", "192.0.2.20")}, "eth1 192.0.2.20", "etcd is at its address"},
+		{"etcd on this host at an address of its own: the default route's", all, backend.Wish{Etcd: hop("lo", "127.0.0.1")}, "eth0 10.0.2.15", "it has the default route"},
 		{"etcd on this host: the default route's", all, backend.Wish{}, "eth0 10.0.2.15", "it has the default route"},
 		{"two default routes: the better one", []backend.Candidate{six, nat}, backend.Wish{}, "eth0 10.0.2.15", "it has the default route"},
 		{"IPv6 alone", []backend.Candidate{six}, backend.Wish{}, "eth2 2001:db8:1::10", "it has the default route"},
@@ -49,6 +51,7 @@ func TestChooseUnderlay(t *testing.T) {
 		{"by expression for a name", all, backend.Wish{Regex: regexp.MustCompile("^eth1$")}, "eth1 192.0.2.10", "--iface-regex=^eth1$"},
 		{"by expression for an address", all, backend.Wish{Regex: regexp.MustCompile(`^192\.0\.2\.2`)}, "eth1 192.0.2.20", `--iface-regex=^192\.0\.2\.2`},
 		{"by what it reaches", all, backend.Wish{CanReach: hop("eth1", "192.0.2.10")}, "eth1 192.0.2.10", "--iface-can-reach"},
+		{"by its own address", all, backend.Wish{CanReach: hop("lo", "192.0.2.10")}, "eth1 192.0.2.10", "--iface-can-reach"},
 
 		{"packets over IPv6: its default route", []backend.Candidate{nat, six}, backend.Wish{Families: sixOnly}, "eth2 2001:db8:1::10", "it has the default route"},
 		{"packets over IPv6: the device that reaches etcd has none", all, backend.Wish{Families: sixOnly, Etcd: hop("eth0", "10.0.2.15")}, "eth2 2001:db8:1::10", "it has the default route"},

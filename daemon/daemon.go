@@ -49,7 +49,10 @@ type daemon struct {
 	written   bool            // the kernel was as wanted once
 	lastPass  *status.Pass
 
-	badKeys, badPeers, badNetwork, badUnderlay, badPass, badFile, badMemory, badReach trouble
+	candidates []backend.Candidate // that the underlay was chosen of
+	doubted    subnet.Leases       // that the choice was last held against
+
+	badKeys, badPeers, badNetwork, badUnderlay, badChoice, badPass, badFile, badMemory, badReach trouble
 }
 
 func newDaemon(c config, log *zap.Logger) *daemon {
@@ -60,6 +63,7 @@ func newDaemon(c config, log *zap.Logger) *daemon {
 		badPeers:    trouble{log: log, begin: "a peer's lease makes no sense and is left out", end: "a peer's lease that was left out is gone or right now", field: "key"},
 		badNetwork:  trouble{log: log, begin: "the network configuration is not followed; all stays as it is", end: "the network configuration is followed again", field: "key"},
 		badUnderlay: trouble{log: log, begin: "no device for the other nodes any more; all stays as it is", end: "there is a device for the other nodes again", field: "what"},
+		badChoice:   trouble{log: log, begin: "the underlay may be the wrong one", end: "the underlay is in no doubt any more", field: "what"},
 		badPass:     trouble{log: log, begin: "the kernel is not as wanted; trying again", end: "the kernel is as wanted again", field: "what"},
 		badFile:     trouble{log: log, begin: "the subnet file can't be written; trying again; until then no new pods start", end: "the subnet file is written", field: "file"},
 		badReach:    trouble{log: log, begin: "a peer is not reached as pods need it", end: "a peer is reached again", field: "key"},
@@ -131,7 +135,7 @@ func (d *daemon) begin(s site, candidates []backend.Candidate, known subnet.Snap
 	d.doing = "writing the kernel's tables"
 	d.rec = backend.NewReconciler(d.kernel, d.passed)
 	d.snapshot = known
-	d.site = s
+	d.site, d.candidates = s, candidates
 	d.kernel.Own(s.network.Prefixes()...)
 	d.plan = s.plan(d.config, d.kernel.Nexthops(), d.guard)
 	if known.Leases.Len() > 0 {

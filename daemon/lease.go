@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"go.uber.org/zap"
@@ -36,6 +37,9 @@ func (d *daemon) fromEtcd(ctx context.Context) (*etcd.Store, error) {
 		}
 		return draft.claim(d.config, before.subnets), nil
 	})
+	if errors.Is(err, etcd.ErrTaken) && len(seen) > 0 {
+		err = fmt.Errorf("%w; %s was chosen because %s, of %s", err, draft.underlay.Dev, draft.why, backend.Names(seen))
+	}
 	if err != nil {
 		return nil, err
 	}

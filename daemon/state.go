@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"maps"
+	"slices"
 
 	"tulle/backend"
 	"tulle/internal/status"
@@ -26,6 +27,7 @@ func (d *daemon) state(ctx context.Context) status.Node {
 	}
 	leftOut := texts(d.plan.Faults())
 	awaited := maps.Clone(d.plan.Awaited())
+	candidates := slices.Clone(d.candidates)
 	rows := map[string][]backend.Entry{} // by lease key
 	for r := range snapshot.Leases.All() {
 		rows[r.Key()] = d.plan.Rows(r.Lease)
@@ -33,6 +35,11 @@ func (d *daemon) state(ctx context.Context) status.Node {
 	d.mu.Unlock()
 	s.Network = string(here.network.JSON())
 	s.Underlay = &status.Underlay{Dev: here.underlay.Dev, Address: here.underlay.Addr().String(), MTU: here.underlay.MTU, Why: here.why}
+	for _, c := range candidates {
+		if c.Dev != here.underlay.Dev {
+			s.Underlay.Others = append(s.Underlay.Others, c.String())
+		}
+	}
 	self := statusLease(here.self)
 	s.Lease, s.Device, s.MTU = &self, here.backend().Device(), here.backend().MTU(here.underlay)
 	want, have, err := rec.Look(ctx)
@@ -71,7 +78,7 @@ func (d *daemon) state(ctx context.Context) status.Node {
 // are told with these, and of the last pass. The caller holds d.mu.
 func (d *daemon) troubles() []string {
 	var list []string
-	for _, t := range []trouble{d.badNetwork, d.badUnderlay, d.badFile, d.badMemory} {
+	for _, t := range []trouble{d.badNetwork, d.badUnderlay, d.badChoice, d.badFile, d.badMemory} {
 		for what, text := range t.now {
 			list = append(list, t.begin+": "+what+": "+text)
 		}

@@ -8,11 +8,12 @@ import (
 
 	"go.uber.org/zap"
 
+	"tulle/backend"
 	"tulle/subnet"
 )
 
 // Times of tend: how long it gathers what it hears, how often it looks at the
-// subnet file, without which no pod starts, and for how long after etcd
+// subnet file, without which no pod starts, and at the choice of the underlay, and for how long after etcd
 // lost its leases the peers that it has not told of again stay.
 const (
 	tendGather = 100 * time.Millisecond
@@ -34,6 +35,7 @@ func (d *daemon) tend(ctx context.Context) error {
 			if d.written {
 				d.publish()
 			}
+			d.doubt()
 			d.mu.Unlock()
 			continue
 		case <-d.ask:
@@ -76,7 +78,7 @@ func (d *daemon) survey() {
 	had := d.site.underlay.Addrs
 	d.mu.Unlock()
 
-	found, _, err := survey(d.config, network, had)
+	found, candidates, err := survey(d.config, network, had)
 
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -84,6 +86,7 @@ func (d *daemon) survey() {
 	if err != nil {
 		return
 	}
+	d.candidates, d.doubted = candidates, subnet.Leases{}
 	found.self = d.site.self
 	if found.same(d.site) {
 		return
@@ -103,6 +106,16 @@ func (d *daemon) survey() {
 		}
 		d.store.Renew()
 	}
+}
+
+// doubt holds the choice of the underlay against what the other nodes say, when
+// one of both has changed. The caller holds d.mu.
+func (d *daemon) doubt() {
+	if d.leases == d.doubted {
+		return
+	}
+	d.doubted = d.leases
+	d.badChoice.set(backend.Doubts(d.site.underlay, d.candidates, d.site.self, d.leases.All()))
 }
 
 // settle makes the wanted state that of another site. The caller holds d.mu.

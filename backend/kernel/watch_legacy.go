@@ -31,6 +31,12 @@ const (
 // as often as half a thousandth of a processor allows.
 func (k *Kernel) WatchLegacyRules(ctx context.Context, l Listener) error {
 	tables, err := openLegacy(k.tables.jumps)
+	if errors.Is(err, unix.EPERM) {
+		// Without CAP_NET_RAW, as in a container, legacy tables can't be read,
+		// nor can we have written anything into them.
+		<-ctx.Done()
+		return ctx.Err()
+	}
 	if err != nil {
 		return fmt.Errorf("open legacy tables: %w", err)
 	}

@@ -46,6 +46,8 @@ type Underlay struct {
 	Address string `json:"address"`
 	MTU     int    `json:"mtu"`
 	Why     string `json:"why"` // it was chosen
+	// Others are the devices that were not.
+	Others []string `json:"others,omitempty"`
 }
 
 // Lease is a subnet and who holds it.

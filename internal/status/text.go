@@ -31,6 +31,9 @@ func (n Node) Write(w io.Writer, colour bool) error {
 	row("etcd", style, "%s, %s, %s at revision %d", connected, strings.Join(n.Etcd.Endpoints, " "), n.Etcd.Prefix, n.Etcd.Revision)
 	if u := n.Underlay; u != nil {
 		row("underlay", table.Plain, "%s, %s, MTU %d (%s)", u.Dev, u.Address, u.MTU, u.Why)
+		if len(u.Others) > 0 {
+			row("", table.Plain, "and not %s", strings.Join(u.Others, ", "))
+		}
 	}
 	if l := n.Lease; l != nil {
 		row("lease", table.Plain, "%s, announced at %s by %s", strings.Join(l.Subnets, " "), l.Address, l.Backend)

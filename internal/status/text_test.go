@@ -26,7 +26,7 @@ func running(now time.Time) Node {
 	n := waiting(now)
 	n.Ready, n.Phase = true, "ready"
 	n.Etcd.Connected, n.Etcd.Revision = true, 42
-	n.Underlay = &Underlay{Dev: "eth0", Address: "192.0.2.11", MTU: 1500, Why: "it reaches etcd"}
+	n.Underlay = &Underlay{Dev: "eth0", Address: "192.0.2.11", MTU: 1500, Why: "it reaches etcd", Others: []string{"eth1 (198.51.100.7, default route)"}}
 	n.Lease = &Lease{Node: "node1", Subnets: []string{"10.244.180.0/24", "fd42:0:0:b4::/64"}, Address: "192.0.2.11", Backend: "vxlan"}
 	n.Device, n.MTU = "tulle.1", 1450
 	n.Peers = []Peer{
