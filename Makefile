@@ -21,6 +21,7 @@ SECONDS_EACH := 5 # of make fuzz
 ifeq ($(shell id -u),0)
 export TULLE_REQUIRE_ROOT := 1
 export TULLE_REQUIRE_RUNTIME := 1
+export TULLE_REQUIRE_VAGRANT := 1
 endif
 
 .PHONY: help
@@ -69,7 +70,7 @@ lint: ## gofmt, go vet, staticcheck and shellcheck
 	go -C dist/tools vet ./...
 	go tool staticcheck ./...
 	tool=$$(go tool -n staticcheck) && cd dist/tools && "$$tool" ./...
-	shellcheck .ci/run dist/setup dist/fuzz
+	shellcheck .ci/run dist/setup dist/fuzz dist/vagrant/*.sh internal/house/testdata/apt-get
 
 .PHONY: image
 image: ## make the container image for amd64 and arm64, as bin/tulle-VERSION-image.tar

@@ -30,7 +30,7 @@ import (
 // no daemon, no pods. Each host has its own /etc. There,
 //
 //   - scp copies files between hosts, which have no sshd,
-//   - systemctl starts and stops services as service_test.go tells.
+//   - systemctl is a stand-in that starts a service and waits until it is ready.
 //
 // A document has sessions of one kind.
 var marker = regexp.MustCompile("(?m)^```console run-in-(bare-)?lab\n")
@@ -113,11 +113,8 @@ func (s step) run(ctx context.Context, l *lab.Lab) error {
 	if err != nil {
 		return err
 	}
-	switch words := strings.Fields(s.command); words[0] {
-	case "scp":
+	if words := strings.Fields(s.command); words[0] == "scp" {
 		return scp(l, l.Host(s.place), words[1:])
-	case "systemctl":
-		return systemctl(ctx, l.Host(s.place), words[1:])
 	}
 	for deadline := time.Now().Add(patience); ; {
 		output, err := place.Exec(ctx, "sh", "-c", s.command)
@@ -140,7 +137,7 @@ func TestDocumentedSessions(t *testing.T) {
 	root.Require(t)
 	found := false
 	for _, name := range files(t, ".md") {
-		steps, bare := sessions(t, name, read(t, name))
+		steps, isBare := sessions(t, name, read(t, name))
 		if len(steps) == 0 {
 			continue
 		}
@@ -148,11 +145,11 @@ func TestDocumentedSessions(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			o := lab.Options{Nodes: 3, Pods: 2}
-			if bare {
-				o = lab.Options{Nodes: 3, Bare: true, Own: []string{"/etc", "/opt"}}
+			if isBare {
+				o = bare
 			}
 			l := up(t, o)
-			if bare {
+			if isBare {
 				install(t, l)
 			}
 			for _, s := range steps {

@@ -20,6 +20,7 @@ var programs = []struct{ name, source, module string }{
 	{"tullectl", "tulle/tullectl", "."},
 	{"etcd", "go.etcd.io/etcd/server/v3", "."},
 	{"etcdctl", "go.etcd.io/etcd/etcdctl/v3", "dist/tools"},
+	{"systemctl", "./testdata/systemctl", "internal/house"},
 }
 
 var build = sync.OnceValue(func() error {
@@ -31,7 +32,11 @@ var build = sync.OnceValue(func() error {
 			return fmt.Errorf("go build %s: %w\n%s", p.source, err, text)
 		}
 	}
-	return nil
+	text, err := os.ReadFile("testdata/apt-get")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(binDir, "apt-get"), text, 0o755)
 })
 
 // bin returns the folder with all programs, built once.
