@@ -73,7 +73,7 @@ lint: ## gofmt, go vet, staticcheck and shellcheck
 	shellcheck .ci/run dist/setup dist/fuzz dist/vagrant/*.sh internal/house/testdata/apt-get
 
 .PHONY: image
-image: ## make the container image for amd64 and arm64, as bin/tulle-VERSION-image.tar
+image: ## make the container image for amd64 and arm64, in dist/out
 	@for arch in amd64 arm64; do \
 		echo "building for $$arch"; \
 		mkdir -p bin/image/$$arch && \
@@ -81,10 +81,11 @@ image: ## make the container image for amd64 and arm64, as bin/tulle-VERSION-ima
 		GOARCH=$$arch $(GOBUILD) -o bin/image/$$arch/tulle ./cni-shim && \
 		GOARCH=$$arch $(GOBUILD) -o bin/image/$$arch/tullectl ./tullectl || exit 1; \
 	done
-	@echo "packing bin/tulle-$(VERSION)-image.tar"
+	@mkdir -p dist/out
+	@echo "packing dist/out/tulle-$(VERSION)-image.tar"
 	@go -C dist/tools run ./image -name $(IMAGE) -version $(VERSION) -revision "$(COMMIT)" \
 		-created "$$(git log -1 --format=%ct)" -programs amd64=$(CURDIR)/bin/image/amd64 -programs arm64=$(CURDIR)/bin/image/arm64 \
-		-out $(CURDIR)/bin/tulle-$(VERSION)-image.tar
+		-out $(CURDIR)/dist/out/tulle-$(VERSION)-image.tar
 
 .PHONY: install
 install: build ## install the programs, the systemd unit and examples of their configuration

@@ -232,7 +232,11 @@ func (n *criNode) runSet(ctx context.Context, t *testing.T, set daemonSet, confi
 		if err != nil {
 			t.Fatalf("start %s on %s: %v", c.Name, n.Name, err)
 		}
-		n.waitContainer(ctx, t, c, created.ContainerId, filepath.Join(logs, config.LogPath))
+		log := filepath.Join(logs, config.LogPath)
+		n.waitContainer(ctx, t, c, created.ContainerId, log)
+		if text, err := os.ReadFile(n.Path(log)); err != nil || strings.Contains(string(text), "means nothing to tulled") {
+			t.Errorf("%s of %s does not know its environment (%v):\n%s", c.Name, n.Name, err, text)
+		}
 	}
 }
 

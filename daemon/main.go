@@ -60,7 +60,7 @@ not to run on this host any more.
 
 Each flag can also be given as an environment variable: --etcd-endpoints as
 TULLED_ETCD_ENDPOINTS.`,
-		Example: `  tulled --etcd-endpoints=https://192.0.2.1:2379 --etcd-cafile=/etc/tulle/ca.pem
+		Example: `  tulled --etcd-endpoints=https://192.0.2.1:2379 --etcd-cafile=/etc/tulle/etcd-ca.crt
   TULLED_IFACE=eth1 tulled
   tulled --cleanup`,
 		Version:       version.String(),
