@@ -155,6 +155,7 @@ func TestLeastRights(t *testing.T) {
 		name string
 		do   func(*etcd.Store) error
 	}{
+		{"that nobody knows reads", func(*etcd.Store) error { return second(g.as(t, "nobody", etcd.Config{}).Read(t.Context())) }},
 		{"reads", func(s *etcd.Store) error { return second(s.Read(t.Context())) }},
 		{"sets the network", func(s *etcd.Store) error { return s.PutNetwork(t.Context(), n) }},
 		{"takes a lease", func(s *etcd.Store) error {
