@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
@@ -66,17 +67,23 @@ func (plan addPlan) run(h *netlink.Handle, p *pod, store *ipam) (*current.Result
 		return err
 	}
 
+	six, err := openIPv6()
+	if err != nil {
+		return nil, undo, err
+	}
+	defer six.close()
 	want := wantBridge(plan.conf, plan.file)
 	want.Kubernetes = plan.args.label != ""
-	br, err := want.ensure(h, store)
+	br, err := want.ensure(h, six, store)
 	if err != nil {
 		return nil, undo, err
 	}
 	step("bridge")
-	undos = append(undos, func() error { return store.release(plan.who) })
+	undos = append(undos, func() error { return store.release(plan.who, func(netip.Addr) error { return nil }) })
 	addrs, err := store.reserve(plan.who, request{
 		spans:    plan.spans,
 		static:   plan.conf.Wish.Static,
+		ownMAC:   plan.conf.Wish.MAC != "",
 		stale:    func(all []reservation) ([]reservation, error) { return store.stale(h, all) },
 		farewell: plan.conf.farewell,
 	})
@@ -98,7 +105,7 @@ func (plan addPlan) run(h *netlink.Handle, p *pod, store *ipam) (*current.Result
 		_, err := deleteLink(h, v.Host)
 		return err
 	})
-	if _, err = v.create(h, p.fd(), br); err != nil {
+	if _, err = v.create(h, six, p.fd(), br); err != nil {
 		return nil, undo, err
 	}
 	step("attached")
@@ -130,10 +137,13 @@ func (plan addPlan) run(h *netlink.Handle, p *pod, store *ipam) (*current.Result
 	if err != nil {
 		return nil, undo, err
 	}
-	if err := p.announce(v.Pod, v.PodMAC); err != nil {
+	if err := p.announce(v.Pod, v.PodMAC, addrs); err != nil {
 		return nil, undo, err
 	}
 	step("announced")
+	if err := store.announced(addrs, plan.conf.Wish.MAC != ""); err != nil {
+		return nil, undo, err
+	}
 	if err := v.reflect(h, host); err != nil {
 		return nil, undo, err
 	}

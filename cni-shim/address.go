@@ -9,6 +9,10 @@ import (
 type address struct {
 	Prefix  netip.Prefix // the pod's address and the length of the node's subnet
 	Gateway netip.Addr   // the bridge
+
+	// Announce says that neighbours may know the address with another MAC. As a rule
+	// it follows from the address, and what they know of an earlier pod is right.
+	Announce bool
 }
 
 // macOf is the MAC of the interface that holds the address. It follows from the

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net"
+	"slices"
 )
 
 // announce tells the neighbours, the bridge among them, which MAC the pod's
@@ -13,7 +14,14 @@ import (
 // neighbour advertisement): configure has asked it to do so when the MAC changes,
 // and it takes setting the one that is there for a change. Sending them through a
 // packet socket would take 10 ms more, because closing one waits for all processors.
-func (p *pod) announce(ifName string, mac net.HardwareAddr) error {
+//
+// The bridge sends each of them to all pods of the node, which with hundreds of pods
+// is the dearest part of an ADD. So only addresses are announced that neighbours may
+// know with another MAC: see address.Announce.
+func (p *pod) announce(ifName string, mac net.HardwareAddr, addrs []address) error {
+	if !slices.ContainsFunc(addrs, func(a address) bool { return a.Announce }) {
+		return nil
+	}
 	link, err := p.link(ifName)
 	if err != nil {
 		return err
@@ -27,12 +35,21 @@ func (p *pod) announce(ifName string, mac net.HardwareAddr) error {
 	return nil
 }
 
-// announcing makes the kernel announce an interface's addresses when its MAC changes;
-// those of IPv6 only where there are some, because the bridge sends each announcement
-// to all pods.
-func announcing(dev string, six bool) error {
-	if err := setSysctl("net/ipv4/conf/"+dev+"/arp_notify", "1"); err != nil || !six {
-		return err
+// announcing makes the kernel announce an interface's addresses when its MAC changes,
+// those of the families that need it.
+func announcing(six ipv6, dev string, addrs []address) error {
+	for _, a := range addrs {
+		var err error
+		switch {
+		case !a.Announce:
+		case isIPv6(a.Prefix):
+			err = six.set(dev, "ndisc_notify", "1")
+		default:
+			err = setSysctl("net/ipv4/conf/"+dev+"/arp_notify", "1")
+		}
+		if err != nil {
+			return err
+		}
 	}
-	return setIPv6(dev, "ndisc_notify", "1")
+	return nil
 }

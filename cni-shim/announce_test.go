@@ -1,23 +1,33 @@
 package main
 
-import "testing"
+import (
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+)
 
 // A pod with an address and a MAC goes, another comes with the address and another
-// MAC, and the host's old entry must not stand in the way.
+// MAC, and the host's old entry must not stand in the way. The last one has the MAC
+// that follows from the address.
 func TestReusedAddressWorksAtOnce(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, twoFamilies)
 	list := h.conf("1.1.0", "")
 	h.mustAdd(list, newPod(t, "stays")) // without a port the bridge would forget its neighbours
-	for _, mac := range []string{"0a:00:00:00:00:01", "0a:00:00:00:00:02"} {
+	for _, mac := range []string{"0a:00:00:00:00:01", "0a:00:00:00:00:02", "0a:58:0a:f4:3c:09"} {
 		p := newPod(t, "pod1")
-		p.args = [][2]string{{"IP", "10.244.60.9,fd42:0:0:3::9"}, {"MAC", mac}}
+		p.args = [][2]string{{"IP", "10.244.60.9,fd42:0:0:3::9"}}
+		if mac != macOf(addrOf("10.244.60.9")).String() {
+			p.args = append(p.args, [2]string{"MAC", mac})
+		}
 		h.mustAdd(list, p)
 		br, err := h.LinkByName("cni0")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if mac == "0a:00:00:00:00:02" {
+		if mac != "0a:00:00:00:00:01" {
 			// Before anything is sent: the announcement has put the new MAC there.
 			for _, ip := range []string{"10.244.60.9", "fd42:0:0:3::9"} {
 				neighs, err := h.NeighList(br.Attrs().Index, 0)
@@ -40,5 +50,99 @@ func TestReusedAddressWorksAtOnce(t *testing.T) {
 		if err := h.del(list, p); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+func TestOnlyAddressesThatMayBeKnownOtherwiseAreAnnounced(t *testing.T) {
+	t.Parallel()
+	d, err := openDirectory(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.close()
+	i := &ipam{d, "tulle"}
+	four := span{Bridge: prefix("10.0.0.1/24"), First: addrOf("10.0.0.2"), Last: addrOf("10.0.0.9")}
+	six := span{Bridge: prefix("fd42::1/64"), First: addrOf("fd42::2"), Last: addrOf("fd42::9")}
+	const asked = "10.0.0.5"
+	steps := []struct {
+		name   string
+		spans  [2]span
+		ownMAC bool
+		want   []bool
+	}{
+		{"an address that nobody had", [2]span{four}, false, []bool{false}},
+		{"the same again", [2]span{four}, false, []bool{false}},
+		{"with a MAC of its own", [2]span{four}, true, []bool{true}},
+		{"after one with a MAC of its own", [2]span{four}, false, []bool{true}},
+		{"after that", [2]span{four}, false, []bool{false}},
+		{"two families, of which the MAC follows from the first", [2]span{four, six}, false, []bool{false, true}},
+		{"beside a pod of another plugin", [2]span{four}, false, []bool{true}},
+		{"after a pod of another plugin", [2]span{four}, false, []bool{true}},
+	}
+	for n, s := range steps {
+		a := attachment{s.name, "eth0"}
+		switch n {
+		case len(steps) - 2:
+			if err := d.write("10.0.0.9", attachment{"theirs", "eth0"}.text()); err != nil {
+				t.Fatal(err)
+			}
+		case len(steps) - 1: // it had the address, and goes
+			if err := d.write(asked, attachment{"theirs", "eth0"}.text()); err != nil {
+				t.Fatal(err)
+			}
+			if err := i.release(attachment{"theirs", "eth0"}, func(netip.Addr) error { return nil }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := i.reserve(a, request{spans: s.spans, static: [2]netip.Addr{addrOf(asked)}, ownMAC: s.ownMAC})
+		if err != nil {
+			t.Fatalf("%s: %v", s.name, err)
+		}
+		var announce []bool
+		for _, g := range got {
+			announce = append(announce, g.Announce)
+		}
+		if !slices.Equal(announce, s.want) {
+			t.Errorf("%s: announced %v, want %v", s.name, announce, s.want)
+		}
+		if err := i.announced(got, s.ownMAC); err != nil {
+			t.Fatal(err)
+		}
+		if err := i.release(a, func(netip.Addr) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Addresses that nobody asked for would cost every other pod of the node something,
+// whenever one comes or goes.
+func TestKernelMakesNoAddressesOfItsOwn(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, subnet string
+		pod          int // IPv6 addresses on the pod's interface: link-local, and ours
+	}{{"IPv4 alone", oneFamily, 0}, {"two families", twoFamilies, 2}} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			h, p := newHost(t, tt.subnet), newPod(t, "pod1")
+			h.mustAdd(h.conf("1.1.0", ""), p)
+			for _, end := range []struct {
+				*netlink.Handle
+				name string
+				want int
+			}{{h.Handle, p.hostName(), 0}, {p.Handle, "eth0", tt.pod}} {
+				link, err := end.LinkByName(end.name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				addrs, err := end.AddrList(link, netlink.FAMILY_V6)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(addrs) != end.want {
+					t.Errorf("%s has the IPv6 addresses %v, want %d", end.name, addrs, end.want)
+				}
+			}
+		})
 	}
 }

@@ -46,7 +46,7 @@ func podMTU(c netconf, f subnet.File) int {
 // ensure makes the bridge what it should be and returns it. Several processes may
 // do so at once. A bridge that somebody else made keeps its MAC, because the pods
 // that live there know it.
-func (b bridge) ensure(h *netlink.Handle, store *ipam) (*netlink.Bridge, error) {
+func (b bridge) ensure(h *netlink.Handle, six ipv6, store *ipam) (*netlink.Bridge, error) {
 	br, err := b.find(h)
 	if notFound := (netlink.LinkNotFoundError{}); errors.As(err, &notFound) {
 		attrs := netlink.NewLinkAttrs()
@@ -59,7 +59,7 @@ func (b bridge) ensure(h *netlink.Handle, store *ipam) (*netlink.Bridge, error) 
 	if err != nil {
 		return nil, err
 	}
-	if err := quietIPv6(b.Name, slices.ContainsFunc(b.Addrs, isIPv6)); err != nil {
+	if err := six.quiet(b.Name, slices.ContainsFunc(b.Addrs, isIPv6)); err != nil {
 		return nil, err
 	}
 	// Set after the bridge is made and not with it: the kernel then takes the

@@ -14,7 +14,7 @@ import (
 // has the address of the old one beside the new one for as long as pods live there:
 // it is their gateway.
 func (b bridge) ensureAddrs(h *netlink.Handle, br *netlink.Bridge, store *ipam) error {
-	have, err := bridgeAddrs(h, br)
+	have, err := bridgeAddrs(br)
 	if err != nil {
 		return err
 	}
@@ -48,14 +48,14 @@ func isGateway(p netip.Prefix) bool {
 	return !p.IsSingleIP() && p.Addr() == p.Masked().Addr().Next()
 }
 
-func bridgeAddrs(h *netlink.Handle, br *netlink.Bridge) ([]netip.Prefix, error) {
-	list, err := addrsOf(h, br)
+func bridgeAddrs(br *netlink.Bridge) ([]netip.Prefix, error) {
+	list, err := addrsOn(br.Index)
 	if err != nil {
 		return nil, fmt.Errorf("list addresses of bridge %s: %w", br.Name, err)
 	}
 	var have []netip.Prefix
-	for _, a := range list {
-		if p := prefixOf(a.IPNet); !p.Addr().IsLinkLocalUnicast() {
+	for _, p := range list {
+		if !p.Addr().IsLinkLocalUnicast() {
 			have = append(have, p)
 		}
 	}

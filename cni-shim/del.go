@@ -67,7 +67,7 @@ func del(args *skel.CmdArgs) error {
 	if store == nil {
 		return nil
 	}
-	return store.forgetAndRelease(f.tracker, a)
+	return store.release(a, f.flushPod)
 }
 
 // heldOpen are the descriptors that others wait for: what the runtime reads, and
@@ -86,21 +86,6 @@ func heldOpen(p *pod, store *ipam) []int {
 // withdraw removes the attachment's port mappings.
 func (a attachment) withdraw(f firewall, c netconf) error {
 	return f.withdraw(c.Name, func(hostName string) bool { return hostName == a.hostName() })
-}
-
-// forgetAndRelease gives back the addresses of an attachment that is gone.
-func (i *ipam) forgetAndRelease(t tracker, a attachment) error {
-	held, err := i.held(a)
-	if err != nil {
-		return err
-	}
-	for _, addr := range held {
-		if err := t.flushPod(addr); err != nil {
-			return err
-		}
-	}
-	step("forgotten")
-	return i.release(a)
 }
 
 // removeFlannelFile removes what flannel's plugin kept of a container that it

@@ -21,6 +21,9 @@ import (
 // are found without reading the files of all pods. To host-local these names are
 // files that it does not know, and that it removes together with the reservation.
 //
+// A third kind of file, with no text, marks an address whose last holder had a MAC that
+// did not follow from the address.
+//
 // No symbolic link is followed here.
 type directory struct {
 	path string
@@ -34,6 +37,7 @@ const (
 	lastNamePrefix = "last_reserved_ip."
 	holderBreak    = "\r\n" // between container and interface
 	indexBreak     = "_"    // between host's end and address
+	markPrefix     = "announce_"
 )
 
 // openDirectory returns the error fs.ErrNotExist where there is none.
@@ -128,10 +132,24 @@ type listing struct {
 	taken map[netip.Addr]bool     // by a pod of whatever plugin
 	index map[string][]netip.Addr // host's end of the veth -> addresses that it leads to
 	known map[netip.Addr]bool     // addresses that the index leads to
+	// foreign are the addresses whose last holder had a MAC that does not follow from
+	// them.
+	foreign map[netip.Addr]bool
+}
+
+// strangers reports whether another plugin's pods are here: their MACs follow from
+// nothing.
+func (l listing) strangers() bool {
+	for addr := range l.taken {
+		if !l.known[addr] {
+			return true
+		}
+	}
+	return false
 }
 
 func (d *directory) list() (listing, error) {
-	l := listing{map[netip.Addr]bool{}, map[string][]netip.Addr{}, map[netip.Addr]bool{}}
+	l := listing{map[netip.Addr]bool{}, map[string][]netip.Addr{}, map[netip.Addr]bool{}, map[netip.Addr]bool{}}
 	if _, err := d.dir.Seek(0, io.SeekStart); err != nil {
 		return l, err
 	}
@@ -146,6 +164,10 @@ func (d *directory) list() (listing, error) {
 			if a, err := netip.ParseAddr(addr); err == nil {
 				l.index[host] = append(l.index[host], a)
 				l.known[a] = true
+			}
+		} else if addr, ok := strings.CutPrefix(name, markPrefix); ok {
+			if a, err := netip.ParseAddr(addr); err == nil {
+				l.foreign[a] = true
 			}
 		}
 	}

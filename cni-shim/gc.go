@@ -77,7 +77,7 @@ func gcReservations(h *netlink.Handle, t tracker, c netconf) error {
 		}
 		_, err := deleteLink(h, r.holder.hostName())
 		if err == nil {
-			err = store.forgetAndRelease(t, r.holder)
+			err = store.release(r.holder, t.flushPod)
 		}
 		keep[r.holder] = true // both families at once
 		errs = append(errs, err)

@@ -225,7 +225,7 @@ func (h *host) wantNothing(after string) {
 		h.Fatal(err)
 	}
 	for _, e := range entries {
-		if e.Name() != lockName && !strings.HasPrefix(e.Name(), lastNamePrefix) {
+		if !isMemory(e.Name()) {
 			h.Errorf("after %s there is still the file %s", after, e.Name())
 		}
 	}
@@ -241,6 +241,12 @@ func (h *host) wantNothing(after string) {
 	for _, r := range rows {
 		h.Errorf("after %s there is still a row for %s (%s)", after, r, r.Owner)
 	}
+}
+
+// isMemory reports whether a file of the directory of reservations is one that is kept
+// when no pod is there.
+func isMemory(name string) bool {
+	return name == lockName || strings.HasPrefix(name, lastNamePrefix) || strings.HasPrefix(name, markPrefix)
 }
 
 // wantError fails the test unless err is a CNI error with the code and all texts.

@@ -55,6 +55,8 @@ type request struct {
 	spans [2]span
 	// static is the address that the runtime asks for; the zero Addr: any.
 	static [2]netip.Addr
+	// ownMAC says that the pod's MAC does not follow from its address.
+	ownMAC bool
 	// stale finds out which of the reservations belong to nobody that lives. It is
 	// asked when the range is full.
 	stale func([]reservation) ([]reservation, error)
@@ -94,7 +96,12 @@ func (i *ipam) reserve(a attachment, want request) ([]address, error) {
 				got = nil
 				return err
 			}
-			got = append(got, address{netip.PrefixFrom(addr, s.Bridge.Bits()), s.Bridge.Addr()})
+			got = append(got, address{
+				Prefix:  netip.PrefixFrom(addr, s.Bridge.Bits()),
+				Gateway: s.Bridge.Addr(),
+				// The MAC follows from the first address.
+				Announce: want.ownMAC || len(got) > 0 || l.foreign[addr] || l.strangers(),
+			})
 		}
 		return nil
 	})
@@ -105,7 +112,7 @@ func (i *ipam) reserve(a attachment, want request) ([]address, error) {
 func (i *ipam) takeOne(a attachment, l listing, family int, want request) (netip.Addr, error) {
 	s := want.spans[family]
 	if addr := want.static[family]; addr.IsValid() {
-		return addr, i.takeStatic(a, addr)
+		return addr, i.takeStatic(a, addr, want)
 	}
 	lastName := fmt.Sprint(lastNamePrefix, family)
 	text, err := i.read(lastName)
@@ -117,7 +124,7 @@ func (i *ipam) takeOne(a attachment, l listing, family int, want request) (netip
 		addr := s.next(last, l.taken)
 		switch {
 		case addr.IsValid():
-			if ok, err := i.take(a, addr); err != nil {
+			if ok, err := i.take(a, addr, want.ownMAC); err != nil {
 				return addr, err
 			} else if ok {
 				return addr, i.write(lastName, addr.String())
@@ -134,8 +141,8 @@ func (i *ipam) takeOne(a attachment, l listing, family int, want request) (netip
 	}
 }
 
-func (i *ipam) takeStatic(a attachment, addr netip.Addr) error {
-	ok, err := i.take(a, addr)
+func (i *ipam) takeStatic(a attachment, addr netip.Addr, want request) error {
+	ok, err := i.take(a, addr, want.ownMAC)
 	if ok || err != nil {
 		return err
 	}
@@ -170,7 +177,7 @@ func (i *ipam) giveBack(gone []reservation, l listing, want request) error {
 		return err
 	}
 	for _, r := range gone {
-		if err := i.directory.release(r); err != nil {
+		if err := i.part(r, l); err != nil {
 			return err
 		}
 		delete(l.taken, r.addr)

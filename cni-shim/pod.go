@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 
 	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/vishvananda/netlink"
@@ -66,15 +67,17 @@ func (p *pod) configure(ifName string, addrs []address, routes []route) error {
 	if err != nil {
 		return fmt.Errorf("look up %s in %s: %w", ifName, p.ns.Path(), err)
 	}
-	six := false
-	for _, a := range addrs {
-		six = six || isIPv6(a.Prefix)
-	}
+	six := slices.ContainsFunc(addrs, func(a address) bool { return isIPv6(a.Prefix) })
 	err = p.ns.Do(func(ns.NetNS) error {
-		if err := quietIPv6(ifName, six); err != nil {
+		conf, err := openIPv6()
+		if err != nil {
 			return err
 		}
-		return announcing(ifName, six)
+		defer conf.close()
+		if err := conf.prepare(ifName, six); err != nil {
+			return err
+		}
+		return announcing(conf, ifName, addrs)
 	})
 	if err != nil {
 		return err

@@ -43,7 +43,12 @@ func (h *host) outside() ns.NetNS {
 					return err
 				}
 			}
-			return quietIPv6(end.dev, true)
+			six, err := openIPv6()
+			if err != nil {
+				return err
+			}
+			defer six.close()
+			return six.quiet(end.dev, true)
 		})
 		if err != nil {
 			h.Fatal(err)

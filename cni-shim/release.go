@@ -4,21 +4,38 @@ import (
 	"net/netip"
 )
 
-// release gives back all addresses of the attachment; it may hold none.
-func (i *ipam) release(a attachment) error {
+// release gives back all addresses of the attachment; it may hold none. Before that
+// farewell takes away what else leads to them.
+//
+// The directory is listed once, without the lock: nobody attaches this pod meanwhile,
+// because its namespace is locked, or gone.
+func (i *ipam) release(a attachment, farewell func(netip.Addr) error) error {
+	l, err := i.list()
+	if err != nil {
+		return err
+	}
+	held, err := i.of(a, l)
+	if err != nil {
+		return err
+	}
+	for _, r := range held {
+		if err := farewell(r.addr); err != nil {
+			return err
+		}
+	}
+	step("forgotten")
 	return i.locked(func() error {
-		l, err := i.list()
-		if err != nil {
-			return err
-		}
-		held, err := i.of(a, l)
-		if err != nil {
-			return err
-		}
 		for _, r := range held {
+			now, err := i.load(r.addr)
+			if err != nil {
+				return err
+			}
+			if !now.heldBy(a) {
+				continue
+			}
 			// The name under which the index knows it is that of a, which the
 			// holder of an old file does not tell.
-			if err := i.directory.release(reservation{r.addr, a}); err != nil {
+			if err := i.part(reservation{r.addr, a}, l); err != nil {
 				return err
 			}
 		}

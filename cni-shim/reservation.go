@@ -89,7 +89,12 @@ func (d *directory) of(a attachment, l listing) ([]reservation, error) {
 // appears in one step and with its text: a crash leaves the whole or, at worst, a
 // second name that leads to nothing. Until the directory is closed the file is
 // locked, which tells others that the holder is being attached right now.
-func (d *directory) take(a attachment, addr netip.Addr) (bool, error) {
+func (d *directory) take(a attachment, addr netip.Addr, ownMAC bool) (bool, error) {
+	if ownMAC {
+		if err := d.mark(addr); err != nil {
+			return false, err
+		}
+	}
 	index := a.indexName(addr)
 	if err := d.remove(index); err != nil {
 		return false, err

@@ -3,12 +3,9 @@ package main
 import (
 	"fmt"
 	"net/netip"
-	"os"
-	"syscall"
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -69,59 +66,4 @@ func (i *ipam) isYoung(addr netip.Addr) bool {
 	var s unix.Stat_t
 	err := unix.Fstatat(i.fd(), addr.String(), &s, unix.AT_SYMLINK_NOFOLLOW)
 	return err != nil || time.Since(time.Unix(s.Mtim.Unix())) < young
-}
-
-// addrsInside lists the addresses in another namespace, known by the number that
-// this one has for it, without going there; but for those that every namespace
-// has. Linux 4.20 or newer; an older one answers with our own addresses, which
-// are no pod's.
-func addrsInside(nsID int) ([]netip.Addr, error) {
-	const ifaTargetNetnsID = 10
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
-	if err != nil {
-		return nil, os.NewSyscallError("socket", err)
-	}
-	defer unix.Close(fd)
-	// Only a request that is checked strictly is looked at for this attribute.
-	if err := unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1); err != nil {
-		return nil, os.NewSyscallError("setsockopt", err)
-	}
-	req := nl.NewNetlinkRequest(unix.RTM_GETADDR, unix.NLM_F_DUMP)
-	req.AddData(nl.NewIfAddrmsg(unix.AF_UNSPEC))
-	req.AddData(nl.NewRtAttr(ifaTargetNetnsID, nl.Uint32Attr(uint32(nsID))))
-	if err := unix.Sendto(fd, req.Serialize(), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return nil, os.NewSyscallError("sendto", err)
-	}
-	var addrs []netip.Addr
-	buf := make([]byte, 1<<16)
-	for {
-		n, _, err := unix.Recvfrom(fd, buf, 0)
-		if err != nil {
-			return nil, os.NewSyscallError("recvfrom", err)
-		}
-		msgs, err := syscall.ParseNetlinkMessage(buf[:n])
-		if err != nil {
-			return nil, err
-		}
-		for _, m := range msgs {
-			switch m.Header.Type {
-			case unix.NLMSG_DONE:
-				return addrs, nil
-			case unix.NLMSG_ERROR:
-				return nil, unix.Errno(-int32(nl.NativeEndian().Uint32(m.Data)))
-			}
-			attrs, err := nl.ParseRouteAttr(m.Data[unix.SizeofIfAddrmsg:])
-			if err != nil {
-				return nil, err
-			}
-			for _, attr := range attrs {
-				if t := attr.Attr.Type; t != unix.IFA_ADDRESS && t != unix.IFA_LOCAL {
-					continue
-				}
-				if a, ok := netip.AddrFromSlice(attr.Value); ok && !a.IsLoopback() && !a.IsLinkLocalUnicast() {
-					addrs = append(addrs, a)
-				}
-			}
-		}
-	}
 }

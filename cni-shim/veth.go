@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -21,12 +22,12 @@ type veth struct {
 }
 
 // create makes the pair with one message, each end in its namespace from the
-// beginning, and returns the host's end. The pod's end is down. When it fails
+// beginning, and attaches the host's end to the bridge. The pod's end is down. When it fails
 // nothing is left. A pair that a dead attempt for the same attachment left is
 // replaced: the caller knows that the pod has no interface of that name.
-func (v veth) create(h *netlink.Handle, pod int, br *netlink.Bridge) (netlink.Link, error) {
+func (v veth) create(h *netlink.Handle, six ipv6, pod int, br *netlink.Bridge) (netlink.Link, error) {
 	attrs := netlink.NewLinkAttrs()
-	attrs.Name, attrs.MTU, attrs.Group, attrs.Flags = v.Host, v.MTU, v.Group, net.FlagUp
+	attrs.Name, attrs.MTU, attrs.Group = v.Host, v.MTU, v.Group
 	link := netlink.NewVeth(attrs)
 	link.PeerName, link.PeerHardwareAddr, link.PeerNamespace = v.Pod, v.PodMAC, netlink.NsFd(pod)
 
@@ -41,19 +42,31 @@ func (v veth) create(h *netlink.Handle, pod int, br *netlink.Bridge) (netlink.Li
 		return nil, fmt.Errorf("make veth %s with peer %s in the pod: %w", v.Host, v.Pod, err)
 	}
 	step("veth")
-	if err := v.attach(h, link, br); err != nil {
+	if err := v.attach(six, link, br); err != nil {
 		_, undo := deleteLink(h, v.Host)
 		return nil, then(err, undo)
 	}
 	return link, nil
 }
 
-func (v veth) attach(h *netlink.Handle, link netlink.Link, br *netlink.Bridge) error {
-	if err := h.LinkSetMaster(link, br); err != nil {
-		return fmt.Errorf("attach %s to bridge %s: %w", v.Host, br.Name, err)
+// attach makes the host's end a port of the bridge and sets it up, with one message.
+//
+// A port has no use for addresses. IPv6 would give it one all the same, with routes
+// and groups in the host's tables, and the kernel walks those for each pod that
+// comes or goes.
+func (v veth) attach(six ipv6, link netlink.Link, br *netlink.Bridge) error {
+	if err := six.set(v.Host, "disable_ipv6", "1"); err != nil {
+		return err
 	}
-	if err := h.LinkSetAlias(link, v.Alias); err != nil {
-		return fmt.Errorf("set alias %q on %s: %w", v.Alias, v.Host, err)
+	req := nl.NewNetlinkRequest(unix.RTM_SETLINK, unix.NLM_F_ACK)
+	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	msg.Index = int32(link.Attrs().Index)
+	msg.Flags, msg.Change = unix.IFF_UP, unix.IFF_UP
+	req.AddData(msg)
+	req.AddData(nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(br.Index))))
+	req.AddData(nl.NewRtAttr(unix.IFLA_IFALIAS, []byte(v.Alias)))
+	if _, err := req.Execute(unix.NETLINK_ROUTE, 0); err != nil {
+		return fmt.Errorf("attach %s to bridge %s, with the alias %q: %w", v.Host, br.Name, v.Alias, err)
 	}
 	return nil
 }

@@ -67,12 +67,12 @@ func (w *wiring) readHost(c netconf, a attachment, h *netlink.Handle) error {
 	case err != nil:
 		return fmt.Errorf("look up bridge %s: %w", c.Bridge, err)
 	}
-	addrs, err := addrsOf(h, br)
+	addrs, err := addrsOn(br.Attrs().Index)
 	if err != nil {
 		return fmt.Errorf("list addresses of bridge %s: %w", c.Bridge, err)
 	}
-	for _, addr := range addrs {
-		w.Gateways = append(w.Gateways, prefixOf(addr.IPNet).Addr())
+	for _, p := range addrs {
+		w.Gateways = append(w.Gateways, p.Addr())
 	}
 	if host != nil && host.Attrs().MasterIndex == br.Attrs().Index {
 		w.Master = c.Bridge
