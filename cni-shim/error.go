@@ -36,9 +36,5 @@ func then(err, undo error) error {
 	if undo == nil {
 		return err
 	}
-	code := types.ErrInternal
-	if e := (*types.Error)(nil); errors.As(err, &e) {
-		code = e.Code
-	}
-	return coded(code, fmt.Errorf("%w; and taking back what was done: %w", err, undo))
+	return coded(codeOf(err), fmt.Errorf("%w; and taking back what was done: %w", err, undo))
 }

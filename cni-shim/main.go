@@ -1,11 +1,13 @@
 // Command tulle is the CNI plugin: it wires a pod to the node's bridge, in one
-// short-lived process that asks no daemon and starts no other program.
+// short-lived process that asks no daemon and starts no other program. It tells
+// the daemon of this node what it did, if there is one.
 package main
 
 import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/containernetworking/cni/pkg/skel"
 	cniversion "github.com/containernetworking/cni/pkg/version"
@@ -14,17 +16,18 @@ import (
 )
 
 func main() {
+	began := time.Now()
 	supported := cniversion.PluginSupports("0.3.1", "0.4.0", "1.0.0", "1.1.0")
 	if os.Getenv("CNI_COMMAND") == "" {
 		about(supported)
 		return
 	}
 	skel.PluginMainFuncs(skel.CNIFuncs{
-		Add:    add,
-		Del:    del,
-		Check:  check,
-		GC:     gc,
-		Status: status,
+		Add:    told("ADD", began, add),
+		Del:    told("DEL", began, del),
+		Check:  told("CHECK", began, check),
+		GC:     told("GC", began, gc),
+		Status: told("STATUS", began, status),
 	}, supported, "")
 }
 

@@ -52,7 +52,7 @@ type daemon struct {
 	candidates []backend.Candidate // that the underlay was chosen of
 	doubted    subnet.Leases       // that the choice was last held against
 
-	badKeys, badPeers, badNetwork, badUnderlay, badChoice, badPass, badFile, badMemory, badReach trouble
+	badKeys, badPeers, badNetwork, badUnderlay, badChoice, badPass, badFile, badMemory, badSocket, badReach trouble
 }
 
 func newDaemon(c config, log *zap.Logger) *daemon {
@@ -65,6 +65,7 @@ func newDaemon(c config, log *zap.Logger) *daemon {
 		badUnderlay: trouble{log: log, begin: "no device for the other nodes any more; all stays as it is", end: "there is a device for the other nodes again", field: "what"},
 		badChoice:   trouble{log: log, begin: "the underlay may be the wrong one", end: "the underlay is in no doubt any more", field: "what"},
 		badPass:     trouble{log: log, begin: "the kernel is not as wanted; trying again", end: "the kernel is as wanted again", field: "what"},
+		badSocket:   trouble{log: log, begin: "operations of the CNI plugin can't be heard; it works, and they are not counted", end: "operations of the CNI plugin are heard", field: "socket"},
 		badFile:     trouble{log: log, begin: "the subnet file can't be written; trying again; until then no new pods start", end: "the subnet file is written", field: "file"},
 		badReach:    trouble{log: log, begin: "a peer is not reached as pods need it", end: "a peer is reached again", field: "key"},
 		badMemory:   trouble{log: log, begin: "the state file can't be written; trying again; without it a restart needs etcd", end: "the state file is written", field: "file"},

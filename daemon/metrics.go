@@ -1,10 +1,13 @@
 package main
 
 import (
+	"strconv"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"tulle/backend"
+	"tulle/internal/operation"
 	"tulle/internal/reach"
 	"tulle/internal/version"
 	"tulle/subnet"
@@ -25,6 +28,8 @@ type metrics struct {
 	reached  *prometheus.GaugeVec   // peers by verdict
 	probes   *prometheus.CounterVec // by outcome
 	rtt      prometheus.Histogram
+	cni      *prometheus.CounterVec   // operations of the plugin, by verb and code
+	cniTook  *prometheus.HistogramVec // by verb
 }
 
 func newMetrics() *metrics {
@@ -39,6 +44,8 @@ func newMetrics() *metrics {
 		passes:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tulle_passes_total", Help: "Passes over the kernel's tables by cause and result."}, []string{"why", "result"}),
 		changes:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tulle_kernel_changes_total", Help: "Rows of the kernel that were changed, by kind and operation."}, []string{"kind", "operation"}),
 		took:     prometheus.NewHistogram(prometheus.HistogramOpts{Name: "tulle_pass_duration_seconds", Help: "How long passes took.", Buckets: prometheus.ExponentialBuckets(0.0005, 4, 8)}),
+		cni:      prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tulle_cni_operations_total", Help: "Operations of the CNI plugin by verb and code of the result; code 0 is success."}, []string{"verb", "code"}),
+		cniTook:  prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "tulle_cni_operation_seconds", Help: "How long operations of the CNI plugin took.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 12)}, []string{"verb"}),
 	}
 	m.reached = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "tulle_peers_reached", Help: "Peers that were looked at through the overlay, by verdict: good, silent, blocked, mtu-hole, checksum."}, []string{"verdict"})
 	m.probes = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tulle_probes_total", Help: "Small packets sent to peers through the overlay, by what became of them: answered or lost."}, []string{"outcome"})
@@ -49,9 +56,15 @@ func newMetrics() *metrics {
 		ConstLabels: prometheus.Labels{"version": version.Version(), "commit": version.Commit()},
 	})
 	build.Set(1)
-	m.registry.MustRegister(m.ready, m.etcdUp, m.revision, m.peers, m.badKeys, m.rows, m.passes, m.changes, m.took, m.reached, m.probes, m.rtt, build,
+	m.registry.MustRegister(m.ready, m.etcdUp, m.revision, m.peers, m.badKeys, m.rows, m.passes, m.changes, m.took, m.reached, m.probes, m.rtt, m.cni, m.cniTook, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
+}
+
+// operation counts one of the plugin.
+func (m *metrics) operation(o operation.Operation) {
+	m.cni.WithLabelValues(o.Verb, strconv.FormatUint(uint64(o.Code), 10)).Inc()
+	m.cniTook.WithLabelValues(o.Verb).Observe(o.Took.Seconds())
 }
 
 // guard tells what the guard drops, asked whenever somebody wants to know.

@@ -45,6 +45,7 @@ func run(ctx context.Context, c config, log *zap.Logger) error {
 		g.Go(func() error { return d.serve(ctx, l) })
 	}
 	g.Go(func() error { return d.watchdog(ctx) })
+	g.Go(func() error { return d.hearPlugin(ctx) })
 	g.Go(func() error { return d.fromMemory(ctx) })
 	g.Go(func() error {
 		store, err := d.fromEtcd(ctx)

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"errors"
+	"net"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/containernetworking/cni/pkg/types"
+
+	"tulle/internal/operation"
+)
+
+// listen is a daemon that hears.
+func (h *host) listen() *net.UnixConn {
+	h.Helper()
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: operation.Socket(h.subnetFile), Net: "unixgram"})
+	if err != nil {
+		h.Fatal(err)
+	}
+	h.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+func TestDaemonIsToldOfOperations(t *testing.T) {
+	t.Parallel()
+	h, p := newHost(t, oneFamily), newPod(t, "pod1")
+	conn := h.listen()
+	list := h.conf("1.1.0", "")
+	h.mustAdd(list, p)
+	if _, err := h.add(list, p); err == nil { // refused; libcni does not take it back
+		t.Error("a second ADD was not refused")
+	}
+	if err := h.check(list, p); err != nil {
+		t.Error(err)
+	}
+	if err := h.status(list); err != nil {
+		t.Error(err)
+	}
+	if err := h.del(list, p); err != nil {
+		t.Error(err)
+	}
+	if err := h.gc(list); err != nil {
+		t.Error(err)
+	}
+	h.setSubnet("")
+	if _, err := h.add(list, p); err == nil {
+		t.Error("an ADD without subnet file was not refused")
+	}
+	want := []operation.Operation{
+		{Verb: "ADD"}, {Verb: "ADD", Code: types.ErrInternal}, {Verb: "CHECK"}, {Verb: "STATUS"}, {Verb: "DEL"}, {Verb: "GC"}, {Verb: "ADD", Code: types.ErrTryAgainLater},
+	}
+	var got []operation.Operation
+	buf := make([]byte, operation.Most)
+	for range want {
+		if err := conn.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		n, err := conn.Read(buf)
+		if err != nil {
+			t.Fatalf("after %v: %v", got, err)
+		}
+		o, err := operation.Parse(string(buf[:n]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o.Took <= 0 {
+			t.Errorf("%s took no time", o)
+		}
+		o.Took = 0
+		got = append(got, o)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("told %v, want %v", got, want)
+	}
+}
+
+// A daemon that hangs holds up no pod: its queue is full after a few operations.
+func TestDaemonThatDoesNotListenHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	h, p := newHost(t, oneFamily), newPod(t, "pod1")
+	conn := h.listen()
+	for range 1000 {
+		tell(operation.Socket(h.subnetFile), operation.Operation{Verb: "ADD"})
+	}
+	h.mustAdd(h.conf("1.1.0", ""), p)
+	if err := h.del(h.conf("1.1.0", ""), p); err != nil {
+		t.Error(err)
+	}
+	// What is queued is whole, and far less than was sent.
+	buf, heard := make([]byte, operation.Most), 0
+	for {
+		if err := conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
+			t.Fatal(err)
+		}
+		n, err := conn.Read(buf)
+		if err != nil {
+			var timeout net.Error
+			if !errors.As(err, &timeout) || !timeout.Timeout() {
+				t.Error(err)
+			}
+			break
+		}
+		heard++
+		if _, err := operation.Parse(string(buf[:n])); err != nil {
+			t.Error(err)
+		}
+	}
+	if heard == 0 || heard >= 1000 {
+		t.Errorf("%d of 1000 were queued, want some and not all", heard)
+	}
+}
