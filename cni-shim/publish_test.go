@@ -402,6 +402,100 @@ func TestChainedPortmapIsNotDoneTwice(t *testing.T) {
 	h.wantNothing("DEL")
 }
 
+// All of what a runtime asks for is done once, by whoever declares the capability.
+func TestChainedReferencePluginsDoItOnce(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"portmap", "bandwidth"} {
+		buildReference(t, "plugins/meta/"+name)
+	}
+	const portmap, bandwidth = `, {"type": "portmap", "backend": "nftables", "capabilities": {"portMappings": true}}`,
+		`, {"type": "bandwidth", "capabilities": {"bandwidth": true}}`
+	for _, tt := range []struct {
+		name, own, chained string
+		rows               int // of ours
+	}{
+		{"tulle does both", `, "capabilities": {"portMappings": true, "bandwidth": true}`, ``, 3},
+		{"both are chained", ``, portmap + bandwidth, 0},
+		{"portmap is chained", `, "capabilities": {"bandwidth": true}`, portmap, 0},
+		{"bandwidth is chained", `, "capabilities": {"portMappings": true}`, bandwidth, 3},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			h, p := newHost(t, oneFamily), newPod(t, "pod1")
+			out := h.outside()
+			list, err := libcni.NetworkConfFromBytes(fmt.Appendf(nil, `{"cniVersion": "1.0.0", "name": "tulle", "plugins": [
+				{"type": "tulle", "subnetFile": %q, "ipam": {"dataDir": %q}%s}%s]}`, h.subnetFile, h.dataDir, tt.own, tt.chained))
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.capabilities = p.ports("8080>80/tcp")
+			p.capabilities["bandwidth"] = map[string]int{"ingressRate": 1e9, "ingressBurst": 1e8, "egressRate": 1e9, "egressBurst": 1e8}
+			h.mustAdd(list, p)
+			serve(t, p.ns, 80, "pod1")
+			if got, err := ask(out, "tcp", "192.0.2.1:8080", 5*time.Second); err != nil || !strings.HasPrefix(got, "pod1 192.0.2.2") {
+				t.Errorf("answer %q (%v), want pod1", got, err)
+			}
+			if got, want := h.traces(), (traces{shapers: 1, buckets: 2, rows: tt.rows, rules: (3 - tt.rows) / 3}); got != want {
+				t.Errorf("after ADD: %+v, want %+v", got, want)
+			}
+			if err := h.check(list, p); err != nil {
+				t.Errorf("CHECK: %v", err)
+			}
+			if err := h.del(list, p); err != nil {
+				t.Fatal(err)
+			}
+			if got := h.traces(); got != (traces{}) {
+				t.Errorf("after DEL: %+v, want none", got)
+			}
+			h.wantNothing("DEL")
+		})
+	}
+}
+
+// traces counts what port mappings and bandwidth limits are made of.
+type traces struct {
+	shapers int // ifb devices
+	buckets int // tbf, on whatever device
+	rows    int // in our table
+	rules   int // of others, that lead to a pod
+}
+
+func (h *host) traces() traces {
+	h.Helper()
+	links, err := h.LinkList()
+	if err != nil {
+		h.Fatal(err)
+	}
+	var n traces
+	for _, l := range links {
+		if l.Type() == "ifb" {
+			n.shapers++
+		}
+		qdiscs, err := h.QdiscList(l)
+		if err != nil {
+			h.Fatal(err)
+		}
+		for _, q := range qdiscs {
+			if q.Type() == "tbf" {
+				n.buckets++
+			}
+		}
+	}
+	rows, err := h.portRows()
+	if err != nil {
+		h.Fatal(err)
+	}
+	n.rows = len(rows)
+	if err := h.do(func() error {
+		text, err := run("nft", "list", "ruleset")
+		n.rules = strings.Count(string(text), "dport 8080 dnat")
+		return err
+	}); err != nil {
+		h.Fatal(err)
+	}
+	return n
+}
+
 func TestPortRowsCoverTheFamiliesOfThePod(t *testing.T) {
 	t.Parallel()
 	four := []address{{Prefix: prefix("10.244.60.2/24")}}
