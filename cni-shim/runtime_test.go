@@ -45,31 +45,11 @@ conf_dir = "/run/cni"
 // does it: they talk, start anew, and leave nothing.
 func TestPodsOfContainerd(t *testing.T) {
 	root.Require(t)
-	requireRuntime(t)
+	requireRuntime(t, "containerd", "ctr", "runc")
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	bin := t.TempDir()
-	for name, path := range map[string]string{
-		"tulle": "tulle/cni-shim", "tulled": "tulle/daemon", "tullectl": "tulle/tullectl", "pause": "./testdata/pause",
-		"loopback": "github.com/containernetworking/plugins/plugins/main/loopback", // which containerd calls for each pod
-	} {
-		cmd := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(bin, name), path)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("build %s: %v\n%s", path, err, out)
-		}
-	}
+	nodes, bin := runtimeLab(ctx, t)
 	archive := image(t, pauseImage, filepath.Join(bin, "pause"))
-	l, err := lab.Up(ctx, lab.Options{Nodes: 2, Bin: bin})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if _, err := l.Down(context.WithoutCancel(ctx)); err != nil {
-			t.Error(err)
-		}
-	})
-	nodes := l.Nodes()
 	one, two := startNode(ctx, t, nodes[0], archive), startNode(ctx, t, nodes[1], archive)
 
 	for attempt := range uint32(2) {
@@ -92,23 +72,49 @@ func TestPodsOfContainerd(t *testing.T) {
 		}
 		a.remove(ctx, t)
 		b.remove(ctx, t)
-		one.wantNothing(t)
-		two.wantNothing(t)
+		wantNothingOn(t, one.Host)
+		wantNothingOn(t, two.Host)
 	}
 }
 
-// requireRuntime skips the test where containerd or runc is missing, and fails it
-// where TULLE_REQUIRE_RUNTIME=1 says that they are there.
-func requireRuntime(t *testing.T) {
+// runtimeLab brings up two hosts, and builds what a runtime needs there.
+func runtimeLab(ctx context.Context, t *testing.T) (nodes []*lab.Host, bin string) {
 	t.Helper()
-	for _, program := range []string{"containerd", "ctr", "runc"} {
+	bin = t.TempDir()
+	for name, path := range map[string]string{
+		"tulle": "tulle/cni-shim", "tulled": "tulle/daemon", "tullectl": "tulle/tullectl", "pause": "./testdata/pause",
+		"loopback": "github.com/containernetworking/plugins/plugins/main/loopback", // which runtimes call for each pod
+	} {
+		cmd := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(bin, name), path)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("build %s: %v\n%s", path, err, out)
+		}
+	}
+	l, err := lab.Up(ctx, lab.Options{Nodes: 2, Bin: bin})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if _, err := l.Down(context.WithoutCancel(ctx)); err != nil {
+			t.Error(err)
+		}
+	})
+	return l.Nodes(), bin
+}
+
+// requireRuntime skips the test where one of the programs is missing, and fails it
+// where TULLE_REQUIRE_RUNTIME=1 says that they are there.
+func requireRuntime(t *testing.T, programs ...string) {
+	t.Helper()
+	for _, program := range programs {
 		if _, err := exec.LookPath(program); err == nil {
 			continue
 		}
 		if os.Getenv("TULLE_REQUIRE_RUNTIME") == "1" {
 			t.Fatalf("%s is missing, and TULLE_REQUIRE_RUNTIME=1 says that it must be there", program)
 		}
-		t.Skipf("needs %s of the packages containerd and runc", program)
+		t.Skipf("needs %s, which dist/setup installs", program)
 	}
 }
 
@@ -284,8 +290,8 @@ func (p *criPod) remove(ctx context.Context, t *testing.T) {
 	}
 }
 
-// wantNothing fails the test if anything of a pod is left on the node.
-func (n *criNode) wantNothing(t *testing.T) {
+// wantNothingOn fails the test if anything of a pod is left on the node.
+func wantNothingOn(t *testing.T, n *lab.Host) {
 	t.Helper()
 	err := n.Do(func() error {
 		for _, dir := range []string{"/var/lib/cni/networks/tulle", "/var/lib/cni/results", "/run/netns", "/var/run/netns"} {
