@@ -142,7 +142,7 @@ func TestAddWiresThePod(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	routes, err := p.RouteList(nil, netlink.FAMILY_V4)
+	routes, err := dump(func() ([]netlink.Route, error) { return p.RouteList(nil, netlink.FAMILY_V4) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -291,7 +291,7 @@ func TestAddThatFailsLeavesNothing(t *testing.T) {
 
 func linkNames(t testing.TB, h *netlink.Handle) []string {
 	t.Helper()
-	links, err := h.LinkList()
+	links, err := dump(h.LinkList)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -392,7 +392,7 @@ func TestSubnetOfTheNodeChanged(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		addrs, err := h.AddrList(br, netlink.FAMILY_V4)
+		addrs, err := dump(func() ([]netlink.Addr, error) { return h.AddrList(br, netlink.FAMILY_V4) })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -443,7 +443,9 @@ func TestWithoutDefaultGatewayTheClusterIsReached(t *testing.T) {
 	var got bytes.Buffer
 	for _, rt := range r.Routes {
 		fmt.Fprintf(&got, "%s ", &rt.Dst)
-		in, err := p.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Dst: &rt.Dst}, netlink.RT_FILTER_DST)
+		in, err := dump(func() ([]netlink.Route, error) {
+			return p.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Dst: &rt.Dst}, netlink.RT_FILTER_DST)
+		})
 		if err != nil || len(in) != 1 {
 			t.Fatalf("routes to %s in the pod: %v (%v), want one", &rt.Dst, in, err)
 		}
@@ -479,7 +481,7 @@ func TestIPv6AddressIsUsableAtOnceWhereIPv6WasOff(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	addrs, err := p.AddrList(link, netlink.FAMILY_V6)
+	addrs, err := dump(func() ([]netlink.Addr, error) { return p.AddrList(link, netlink.FAMILY_V6) })
 	if err != nil {
 		t.Fatal(err)
 	}

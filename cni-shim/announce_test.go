@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 )
@@ -28,17 +29,12 @@ func TestReusedAddressWorksAtOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		if mac != "0a:00:00:00:00:01" {
-			// Before anything is sent: the announcement has put the new MAC there.
+			// Before anything is sent: the announcement puts the new MAC there, as soon
+			// as the kernel has dealt with it.
 			for _, ip := range []string{"10.244.60.9", "fd42:0:0:3::9"} {
-				neighs, err := h.NeighList(br.Attrs().Index, 0)
-				if err != nil {
-					t.Fatal(err)
-				}
 				found := ""
-				for _, n := range neighs {
-					if n.IP.String() == ip {
-						found = n.HardwareAddr.String()
-					}
+				for until := time.Now().Add(5 * time.Second); found != mac && time.Now().Before(until); time.Sleep(time.Millisecond) {
+					found = h.neighbour(br, ip)
 				}
 				if found != mac {
 					t.Errorf("neighbour %s is %q, want %s", ip, found, mac)
@@ -51,6 +47,21 @@ func TestReusedAddressWorksAtOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// neighbour is the MAC that the host knows of an address.
+func (h *host) neighbour(on netlink.Link, ip string) string {
+	h.Helper()
+	neighs, err := dump(func() ([]netlink.Neigh, error) { return h.NeighList(on.Attrs().Index, 0) })
+	if err != nil {
+		h.Fatal(err)
+	}
+	for _, n := range neighs {
+		if n.IP.String() == ip {
+			return n.HardwareAddr.String()
+		}
+	}
+	return ""
 }
 
 func TestOnlyAddressesThatMayBeKnownOtherwiseAreAnnounced(t *testing.T) {
@@ -135,9 +146,15 @@ func TestKernelMakesNoAddressesOfItsOwn(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				addrs, err := end.AddrList(link, netlink.FAMILY_V6)
-				if err != nil {
-					t.Fatal(err)
+				var addrs []netlink.Addr
+				// A link-local address comes a moment after the interface is up.
+				for until := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+					if addrs, err = dump(func() ([]netlink.Addr, error) { return end.AddrList(link, netlink.FAMILY_V6) }); err != nil {
+						t.Fatal(err)
+					}
+					if len(addrs) >= end.want || time.Now().After(until) {
+						break
+					}
 				}
 				if len(addrs) != end.want {
 					t.Errorf("%s has the IPv6 addresses %v, want %d", end.name, addrs, end.want)

@@ -185,7 +185,7 @@ func (h *host) status(list *libcni.NetworkConfigList) error {
 // ports are the names of the bridge's ports.
 func (h *host) ports() []string {
 	h.Helper()
-	links, err := h.LinkList()
+	links, err := dump(h.LinkList)
 	if err != nil {
 		h.Fatal(err)
 	}

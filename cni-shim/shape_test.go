@@ -49,7 +49,7 @@ func (h *host) bucket(dev string) *netlink.Tbf {
 	if err != nil {
 		h.Fatal(err)
 	}
-	list, err := h.QdiscList(l)
+	list, err := dump(func() ([]netlink.Qdisc, error) { return h.QdiscList(l) })
 	if err != nil {
 		h.Fatal(err)
 	}
