@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containernetworking/cni/libcni"
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/vishvananda/netlink"
@@ -492,6 +493,56 @@ func TestIPv6AddressIsUsableAtOnceWhereIPv6WasOff(t *testing.T) {
 	}
 	if len(addrs) == 0 {
 		t.Error("the pod has no IPv6 address")
+	}
+}
+
+func TestNodeWithIPv6Alone(t *testing.T) {
+	t.Parallel()
+	h, one, two := newHost(t, "FLANNEL_IPV6_NETWORK=fd42::/48\nFLANNEL_IPV6_SUBNET=fd42:0:0:3::1/64\nFLANNEL_MTU=1450\n"), newPod(t, "pod1"), newPod(t, "pod2")
+	list := h.conf("1.1.0", "")
+	r := h.mustAdd(list, one)
+	h.mustAdd(list, two)
+	if len(r.IPs) != 1 || r.IPs[0].Address.String() != "fd42:0:0:3::2/64" || r.IPs[0].Gateway.String() != "fd42:0:0:3::1" {
+		t.Errorf("addresses %v, want the first of the IPv6 subnet alone", r.IPs)
+	}
+	if len(r.Routes) != 1 || r.Routes[0].Dst.String() != "::/0" {
+		t.Errorf("routes %v, want ::/0 alone", r.Routes)
+	}
+	echo(t, two.ns, one.ns, addrOf("fd42:0:0:3::2"))
+	echo(t, one.ns, h.ns, addrOf("fd42:0:0:3::1"))
+	for _, p := range []*testPod{one, two} {
+		if err := h.check(list, p); err != nil {
+			t.Error(err)
+		}
+		if err := h.del(list, p); err != nil {
+			t.Error(err)
+		}
+	}
+	h.wantNothing("DEL")
+}
+
+// Of a list of versions the runtime takes the highest that both know.
+func TestListOfVersions(t *testing.T) {
+	t.Parallel()
+	for want, versions := range map[string]string{"1.1.0": `["0.4.0", "1.1.0", "1.0.0"]`, "0.4.0": `["0.3.1", "0.4.0"]`} {
+		h, p := newHost(t, oneFamily), newPod(t, "pod1")
+		list, err := libcni.NetworkConfFromBytes(fmt.Appendf(nil, `{"cniVersions": %s, "name": "tulle", "plugins": [
+			{"type": "tulle", "subnetFile": %q, "ipam": {"dataDir": %q}}]}`, versions, h.subnetFile, h.dataDir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := h.do(func() error {
+			r, err := h.cni.AddNetworkList(t.Context(), list, p.runtime())
+			if err == nil && r.Version() != want {
+				t.Errorf("of %s: the result is of version %s, want %s", versions, r.Version(), want)
+			}
+			return err
+		}); err != nil {
+			t.Error(err)
+		}
+		if err := h.del(list, p); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -51,7 +51,7 @@ var without = map[string][]string{
 	"backend":          {netlink, goIPTables, clientv3, zap, "os/exec", "net/http"},
 	"backend/vxlan":    {netlink, goIPTables, clientv3, zap, "os/exec", "net/http"},
 	"backend/firewall": {netlink, goIPTables, clientv3, zap, "os/exec", "net/http"},
-	"cni-shim":         {clientv3, zap, goIPTables, cobra, "net/http", "tulle/backend"},
+	"cni-shim":         {clientv3, zap, goIPTables, cobra, "net/http", "os/exec", "tulle/backend"},
 }
 
 // pkg is what `go list -json` tells of a package.

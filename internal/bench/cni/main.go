@@ -66,6 +66,7 @@ func measure(dir, tulle string, rounds, pods int) error {
 		func() error { return add(atOnce(contenders, rounds)) },
 		func() error { return withPort(contenders, rounds/2, &rows) },
 		func() error { return add(crowded(contenders, rounds, pods)) },
+		func() error { return add(floor(rounds, pods)) },
 		func() error { return add(firstReply(contenders, rounds)) },
 		func() error { return add(fromAnotherHost(dir, rounds)) },
 		func() error { return add(sizes(contenders)) },
