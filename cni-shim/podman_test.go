@@ -67,7 +67,7 @@ func wantConversation(t *testing.T, one, two *podman) {
 		}
 	}
 	for _, from := range []*podman{one, two} {
-		got := from.run("exec", "web", "/pause", "ask", one.Addr.String()+":8080")
+		got := from.run("exec", "web", "/pause", "ask", one.Addr().String()+":8080")
 		if !strings.HasPrefix(got, "web-"+one.Name+" ") {
 			t.Errorf("%s asks the published port of %s: %q", from.ip, one.Name, got)
 		}

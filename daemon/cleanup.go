@@ -17,6 +17,7 @@ import (
 	"tulle/backend"
 	"tulle/backend/firewall"
 	"tulle/backend/kernel"
+	"tulle/internal/operation"
 	"tulle/subnet"
 )
 
@@ -176,7 +177,7 @@ func (b *broom) files(kept bool) error {
 	if kept {
 		paths = paths[:1]
 	}
-	var errs []error
+	errs := []error{b.remove(operation.Socket(b.config.SubnetFile))}
 	for _, path := range paths {
 		errs = append(errs, b.remove(path+".new"), b.remove(path)) // .new is what a crash left
 		b.removeFolder(filepath.Dir(path))

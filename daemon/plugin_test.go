@@ -103,7 +103,7 @@ func TestOperationsOfThePluginAreCounted(t *testing.T) {
 // Whoever put something else in the socket's place keeps it.
 func TestNoSocketInAForeignFilesPlace(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join(t.TempDir(), "cni.sock")
+	path := filepath.Join(t.TempDir(), "subnet.env.sock")
 	if err := os.WriteFile(path, []byte("theirs"), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,6 @@ package operation
 
 import (
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,9 +27,9 @@ const Most = 64
 const form = "1"
 
 // Socket is the daemon's, beside the subnet file: whoever knows the one knows the
-// other. It is a path and no abstract name, so that it can be reached from
+// other, and daemons of several networks do not meet. It is a path and no abstract name, so that it can be reached from
 // another network namespace.
-func Socket(subnetFile string) string { return filepath.Join(filepath.Dir(subnetFile), "cni.sock") }
+func Socket(subnetFile string) string { return subnetFile + ".sock" }
 
 // String is the datagram.
 func (o Operation) String() string {
