@@ -68,13 +68,17 @@ type request struct {
 // reserve takes one address in each family of the request. The caller knows that
 // the pod has no such interface: reservations that exist already are those of an
 // attempt that died, and are given back first. When it fails nothing is reserved.
+//
+// The directory is listed before it is locked: others wait only for what is written.
+// What they take meanwhile is found taken; what they give back is seen when nothing
+// else is free.
 func (i *ipam) reserve(a attachment, want request) ([]address, error) {
+	l, err := i.list()
+	if err != nil {
+		return nil, err
+	}
 	var got []address
-	err := i.locked(func() error {
-		l, err := i.list()
-		if err != nil {
-			return err
-		}
+	err = i.locked(func() error {
 		leftovers, err := i.of(a, l)
 		if err != nil {
 			return err
@@ -88,7 +92,7 @@ func (i *ipam) reserve(a attachment, want request) ([]address, error) {
 			if !s.Bridge.IsValid() {
 				continue
 			}
-			addr, err := i.takeOne(a, l, family, want)
+			addr, err := i.takeOne(a, &l, family, want)
 			if err != nil {
 				for _, g := range got {
 					err = then(err, i.directory.release(reservation{g.Prefix.Addr(), a}))
@@ -109,7 +113,7 @@ func (i *ipam) reserve(a attachment, want request) ([]address, error) {
 }
 
 // takeOne reserves the address of one family.
-func (i *ipam) takeOne(a attachment, l listing, family int, want request) (netip.Addr, error) {
+func (i *ipam) takeOne(a attachment, l *listing, family int, want request) (netip.Addr, error) {
 	s := want.spans[family]
 	if addr := want.static[family]; addr.IsValid() {
 		return addr, i.takeStatic(a, addr, want)
@@ -120,7 +124,7 @@ func (i *ipam) takeOne(a attachment, l listing, family int, want request) (netip
 		return netip.Addr{}, fmt.Errorf("read the last reserved address: %w", err)
 	}
 	last, _ := netip.ParseAddr(strings.TrimSpace(text)) // cut short by a crash: from the beginning
-	for reclaimed := false; ; {
+	for again, reclaimed := false, false; ; {
 		addr := s.next(last, l.taken)
 		switch {
 		case addr.IsValid():
@@ -130,8 +134,13 @@ func (i *ipam) takeOne(a attachment, l listing, family int, want request) (netip
 				return addr, i.write(lastName, addr.String())
 			}
 			l.taken[addr] = true // a directory, or something else that is no reservation
+		case !again:
+			if *l, err = i.list(); err != nil {
+				return addr, err
+			}
+			again = true
 		case !reclaimed:
-			if err := i.reclaim(s, l, want); err != nil {
+			if err := i.reclaim(s, *l, want); err != nil {
 				return addr, err
 			}
 			reclaimed = true

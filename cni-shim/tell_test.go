@@ -111,3 +111,26 @@ func TestDaemonThatDoesNotListenHoldsUpNobody(t *testing.T) {
 		t.Errorf("%d of 1000 were queued, want some and not all", heard)
 	}
 }
+
+// What telling costs a pod's start: with a daemon, and without.
+func BenchmarkTell(b *testing.B) {
+	h := newHost(b, oneFamily)
+	conf := h.conf("1.1.0", allWishes).Plugins[0].Bytes
+	for _, heard := range []bool{false, true} {
+		b.Run(map[bool]string{true: "heard", false: "not heard"}[heard], func(b *testing.B) {
+			if heard {
+				conn := h.listen()
+				go func() {
+					for buf := make([]byte, operation.Most); ; {
+						if _, err := conn.Read(buf); err != nil {
+							return
+						}
+					}
+				}()
+			}
+			for b.Loop() {
+				tell(socketOf(conf), operation.Operation{Verb: "ADD", Took: time.Millisecond})
+			}
+		})
+	}
+}
