@@ -287,6 +287,11 @@ func (r *Reconciler) pass(ctx context.Context, p *Pass) bool {
 		var made []Change
 		made, p.Err = r.kernel.Apply(ctx, rest)
 		p.Changes = append(p.Changes, made...)
+		if p.Err == nil && changesLink(made) {
+			p.Kinds = AllKinds
+			made, p.Err = r.look(ctx, AllKinds)
+			p.Changes = append(p.Changes, made...)
+		}
 	}
 	clear(r.pending)
 	r.clean = p.Err == nil
@@ -295,7 +300,7 @@ func (r *Reconciler) pass(ctx context.Context, p *Pass) bool {
 }
 
 // look dumps, diffs and applies. A link that changed may have taken rows with
-// it, so then it looks again.
+// it, and has settings of its own, so then it looks again.
 func (r *Reconciler) look(ctx context.Context, kinds Kinds) ([]Change, error) {
 	var all []Change
 	for {
@@ -318,6 +323,7 @@ func (r *Reconciler) look(ctx context.Context, kinds Kinds) ([]Change, error) {
 		if !again {
 			return all, err
 		}
+		kinds |= Settings
 	}
 }
 

@@ -107,6 +107,26 @@ func TestLaterWishesCostTheirDifference(t *testing.T) {
 	})
 }
 
+// A device that has to be made again takes its rows with it, and they are put back
+// without anybody's telling that they are gone.
+func TestRowsComeBackWithTheirDevice(t *testing.T) {
+	work(t, func(t *testing.T, b *bench) {
+		b.Set(rows(10))
+		synctest.Wait()
+		b.take()
+		want := rows(10)
+		want.Add(backend.Link{Name: "tulle.1", Up: true, VNI: 7})
+		b.Set(want)
+		synctest.Wait()
+		if diff := backend.Diff(want, b.kernel.Rows()); len(diff) > 0 {
+			t.Errorf("after the device was made again these differ: %v", diff)
+		}
+		if passes := b.take(); len(passes) != 1 || len(passes[0].Changes) != 21 {
+			t.Errorf("passes %v, want one with all that was done", passes)
+		}
+	})
+}
+
 func TestWakeHeals(t *testing.T) {
 	work(t, func(t *testing.T, b *bench) {
 		b.Set(rows(3))

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tulle/internal/lab"
+	"tulle/subnet"
 )
 
 const labName = "lab" // of lab up and what follows it
@@ -62,6 +63,9 @@ func labFlags(c *cobra.Command, o *lab.Options) {
 	c.Flags().Var(&o.Families, "families", "of the pods' network: 4, 6 or 46")
 	c.Flags().Var(&o.Underlay, "underlay", "`families` of the hosts' addresses: 4, 6 or 46; packets between hosts travel over IPv4 where there is some")
 	c.Flags().IntVar(&o.EtcdMembers, "etcd-members", 1, "servers that etcd consists of; more than one have a host each: etcd1, etcd2, ...")
+	c.Flags().IntVar(&o.Links, "links", 1, "that the nodes are on, 1 or 2, with a router between them")
+	c.Flags().StringVar(&o.Backend, "backend", subnet.VXLAN, "`way` from node to node: vxlan, or host-gw for plain routes")
+	c.Flags().BoolVar(&o.Direct, "direct-routing", false, "with vxlan: plain routes between nodes on one link")
 	c.Flags().StringVar(&o.Bin, "bin", "", "folder with tulled, tulle and tullectl (default: that of this program)")
 }
 

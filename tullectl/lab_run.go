@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"tulle/internal/lab"
+	"tulle/subnet"
 )
 
 func labRunCommand() *cobra.Command {
@@ -23,6 +24,9 @@ takes the lab down. The exit status is 0 only if all checks held.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if o.Nodes < 2 || o.Pods < 2 {
 				return usageError{fmt.Errorf("%d nodes with %d pods: the proof needs at least 2 of each; lab up takes fewer", o.Nodes, o.Pods)}
+			}
+			if o.Backend == subnet.HostGW && o.Links > 1 {
+				return usageError{fmt.Errorf("--backend %s with --links %d: it leaves nodes on another link out, so the proof can't hold; lab up brings such a lab up", o.Backend, o.Links)}
 			}
 			o.Progress = steps(c.ErrOrStderr())
 			return untilSignal(c.Context(), func(ctx context.Context) error { return labRun(ctx, c, o, asJSON) })

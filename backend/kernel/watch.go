@@ -142,7 +142,7 @@ func (k *Kernel) tell(l Listener, m syscall.NetlinkMessage) {
 	case unix.RTM_NEWNETCONF:
 		// struct netconfmsg is a byte, padded; then come NETCONFA_IFINDEX and others.
 		const size, index, all = 4, 1, 0xffffffff
-		if attrs, err := parseAttributes(m.Data[min(size, len(m.Data)):]); err != nil || attrs.uint32(index) == all || d.ours[int(attrs.uint32(index))] != "" {
+		if attrs, err := parseAttributes(m.Data[min(size, len(m.Data)):]); err != nil || attrs.uint32(index) == all || d.byIndex[int(attrs.uint32(index))] != "" {
 			l.Wake(backend.Settings)
 		}
 		return

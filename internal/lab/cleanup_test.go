@@ -35,7 +35,7 @@ func TestCleanup(t *testing.T) {
 	t.Parallel()
 	l := up(t, Options{Nodes: 1})
 	const number = 2
-	h := l.newHost("node2", RoleNode, l.hostAddrs(func(a addressing) netip.Addr { return a.node(number) }))
+	h := l.newHost("node2", RoleNode, firstLink, l.hostAddrs(func(a addressing) netip.Addr { return a.node(number, firstLink) }))
 	l.Hosts = append(l.Hosts, h)
 	if err := startHost(t.Context(), h, l.Bin, nil); err != nil {
 		t.Fatal(err)

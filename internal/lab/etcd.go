@@ -161,6 +161,12 @@ func (l *Lab) networkFlags() []string {
 		name := [2]string{subnet.IPv4: "--network", subnet.IPv6: "--ipv6-network"}[f]
 		flags = append(flags, name, addresses[f].pods.String())
 	}
+	if l.backend != "" {
+		flags = append(flags, "--backend", l.backend)
+	}
+	if l.direct {
+		flags = append(flags, "--direct-routing", "true")
+	}
 	return flags
 }
 

@@ -36,6 +36,7 @@ type Host struct {
 	Addrs [2]netip.Addr // on the underlay, or on the network outside, by subnet.Family
 
 	lab      *Lab // that it is in
+	link     link // nothing for the underlay
 	process  process
 	dir      string   // on the machine
 	lifeline *os.File // the host lives as long as somebody holds it; nil: detached

@@ -27,6 +27,8 @@ type Lab struct {
 
 	dir      string
 	own      []string // of Options
+	backend  string   // of the network that Up makes
+	direct   bool
 	progress func(string)
 
 	mu sync.Mutex // guards the state file, and Pods while Up runs
@@ -44,8 +46,8 @@ func newLab(name string) *Lab {
 	return &Lab{Name: name, dir: filepath.Join(Dir, name), progress: func(string) {}}
 }
 
-func (l *Lab) newHost(name string, role Role, addrs [2]netip.Addr) *Host {
-	h := &Host{Place: Place{Name: name}, Role: role, Addrs: addrs, lab: l, dir: filepath.Join(l.dir, name)}
+func (l *Lab) newHost(name string, role Role, on link, addrs [2]netip.Addr) *Host {
+	h := &Host{Place: Place{Name: name}, Role: role, Addrs: addrs, lab: l, link: on, dir: filepath.Join(l.dir, name)}
 	h.host = h
 	return h
 }

@@ -6,6 +6,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+
+	"tulle/subnet"
 )
 
 // Options say what to bring up.
@@ -19,6 +22,9 @@ type Options struct {
 	Network  []string     // more flags of tullectl network set
 	Bare     bool         // leave the hosts as they are: no etcd, no network, no tulled, no pods
 	Own      []string     // folders of which each host has a copy of its own
+	Links    int          // that the nodes are on, with a router between them: 1 or 2; 0 stands for 1
+	Backend  string       // of the network; empty: vxlan
+	Direct   bool         // plain routes between nodes on one link, with vxlan
 	Progress func(string) // is told each step; may be nil
 
 	// EtcdMembers is how many servers etcd consists of; 0 is 1. One runs on the
@@ -44,6 +50,16 @@ func claim(o Options) (*Lab, error) {
 	if o.EtcdMembers < 0 || o.EtcdMembers > mostMembers {
 		return nil, fmt.Errorf("%d members of etcd: a lab has 1 to %d", o.EtcdMembers, mostMembers)
 	}
+	if o.Links < 0 || o.Links > 2 || o.Links > o.Nodes {
+		return nil, fmt.Errorf("%d links for %d nodes: a lab has 1 or 2, each with a node", o.Links, o.Nodes)
+	}
+	if o.Backend == subnet.HostGW {
+		for _, f := range o.Families.List() {
+			if !slices.Contains(o.Underlay.List(), f) {
+				return nil, fmt.Errorf("%s leads to %s pods by the hosts' %s addresses, and these have none", o.Backend, f, f)
+			}
+		}
+	}
 	if o.Name != "" && !nameForm.MatchString(o.Name) {
 		return nil, badName(o.Name)
 	}
@@ -58,6 +74,7 @@ func claim(o Options) (*Lab, error) {
 	l := newLab(filepath.Base(dir))
 	l.Bin, l.Families, l.Underlay = bin, o.Families, o.Underlay
 	l.own = o.Own
+	l.backend, l.direct = o.Backend, o.Direct
 	if o.Progress != nil {
 		l.progress = o.Progress
 	}

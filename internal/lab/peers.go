@@ -9,10 +9,12 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+
+	"tulle/subnet"
 )
 
 // WaitPeers returns when the kernel of every node has a route to the subnet of
-// every other: a daemon is ready as soon as it can serve the peers it knows,
+// every other that the network's backend reaches: a daemon is ready as soon as it can serve the peers it knows,
 // and hears of those that came up with it a moment later.
 func (l *Lab) WaitPeers(ctx context.Context) error {
 	ctx, stop := context.WithTimeoutCause(ctx, startTimeout, fmt.Errorf("not all there within %s", startTimeout))
@@ -61,8 +63,11 @@ func (h *Host) unrouted(subnets map[*Host][2]netip.Prefix) ([]netip.Prefix, erro
 	})
 	var missing []netip.Prefix
 	for peer, both := range subnets {
+		if peer == h || h.lab.backend == subnet.HostGW && peer.link != h.link {
+			continue
+		}
 		for _, s := range both {
-			if s = s.Masked(); s.IsValid() && peer != h && !have[s] {
+			if s = s.Masked(); s.IsValid() && !have[s] {
 				missing = append(missing, s)
 			}
 		}

@@ -74,7 +74,7 @@ func TestProofNeedsPodsToSendBetween(t *testing.T) {
 	t.Parallel()
 	l := newLab("small")
 	for _, name := range []string{"node1", "node2"} {
-		h := l.newHost(name, RoleNode, [2]netip.Addr{})
+		h := l.newHost(name, RoleNode, firstLink, [2]netip.Addr{})
 		l.Hosts = append(l.Hosts, h)
 		l.Pods = append(l.Pods, newPod(h, "pod-"+name))
 	}

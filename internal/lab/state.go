@@ -32,6 +32,7 @@ type hostState struct {
 	Name    string        `json:"name"`
 	Role    Role          `json:"role"`
 	Addrs   [2]netip.Addr `json:"addrs"`
+	Link    link          `json:"link,omitempty"`
 	Process process       `json:"process"`
 }
 
@@ -48,7 +49,7 @@ func (l *Lab) save() error {
 	s := state{Bin: l.Bin, Families: l.Families, Underlay: l.Underlay}
 	for _, h := range l.Hosts {
 		if h.process != (process{}) {
-			s.Hosts = append(s.Hosts, hostState{h.Name, h.Role, h.Addrs, h.process})
+			s.Hosts = append(s.Hosts, hostState{h.Name, h.Role, h.Addrs, h.link, h.process})
 		}
 	}
 	for _, p := range l.Pods {
@@ -91,7 +92,7 @@ func Load(name string) (*Lab, error) {
 	}
 	l.Bin, l.Families, l.Underlay = s.Bin, s.Families, s.Underlay
 	for _, hs := range s.Hosts {
-		h := l.newHost(hs.Name, hs.Role, hs.Addrs)
+		h := l.newHost(hs.Name, hs.Role, hs.Link, hs.Addrs)
 		h.process = hs.Process
 		l.Hosts = append(l.Hosts, h)
 	}

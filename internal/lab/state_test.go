@@ -46,11 +46,11 @@ func TestLoadReadsWhatSaveWrote(t *testing.T) {
 	}
 	l := newLab(filepath.Base(dir))
 	l.Bin, l.Families, l.Underlay = "/some/bin", Families{true, true}, Families{subnet.IPv6: true}
-	h := l.newHost("node1", RoleNode, [2]netip.Addr{netip.MustParseAddr("192.0.2.11")})
+	h := l.newHost("node1", RoleNode, firstLink, [2]netip.Addr{netip.MustParseAddr("192.0.2.11")})
 	h.process = process{Pid: 1 << 30, Start: 42} // larger than any pid
 	pod := newPod(h, "pod1-1")
 	pod.Addrs = [2]netip.Prefix{netip.MustParsePrefix("10.244.1.2/24"), netip.MustParsePrefix("fd00:10:244:1::2/64")}
-	unborn := l.newHost("node2", RoleNode, [2]netip.Addr{netip.MustParseAddr("192.0.2.12")})
+	unborn := l.newHost("node2", RoleNode, firstLink, [2]netip.Addr{netip.MustParseAddr("192.0.2.12")})
 	l.Hosts, l.Pods = []*Host{h, unborn}, []*Pod{pod}
 	if err := l.save(); err != nil {
 		t.Fatal(err)

@@ -18,9 +18,9 @@ import (
 // that RFC 5737 and RFC 3849 keep for documentation.
 type addressing struct {
 	underlay netip.Prefix // the router's address among the nodes
+	beyond   netip.Prefix // the router's address among the nodes of the second link
 	outside  netip.Prefix // the router's address towards the outside host
 	stranger netip.Addr   // the outside host's
-	first    netip.Addr   // of the nodes
 	pods     netip.Prefix
 	service  netip.Addr
 }
@@ -28,17 +28,17 @@ type addressing struct {
 var addresses = [2]addressing{
 	subnet.IPv4: {
 		underlay: netip.MustParsePrefix("192.0.2.1/24"),
+		beyond:   netip.MustParsePrefix("203.0.113.1/24"),
 		outside:  netip.MustParsePrefix("198.51.100.1/24"),
 		stranger: netip.MustParseAddr("198.51.100.10"),
-		first:    netip.MustParseAddr("192.0.2.11"),
 		pods:     netip.MustParsePrefix("10.244.0.0/16"),
 		service:  netip.MustParseAddr("10.96.0.10"),
 	},
 	subnet.IPv6: {
 		underlay: netip.MustParsePrefix("2001:db8::1/64"),
+		beyond:   netip.MustParsePrefix("2001:db8:2::1/64"),
 		outside:  netip.MustParsePrefix("2001:db8:1::1/64"),
 		stranger: netip.MustParseAddr("2001:db8:1::10"),
-		first:    netip.MustParseAddr("2001:db8::11"),
 		pods:     netip.MustParsePrefix("fd00:10:244::/56"),
 		service:  netip.MustParseAddr("fd00:10:96::10"),
 	},
@@ -59,8 +59,8 @@ func (l *Lab) hostAddrs(f func(addressing) netip.Addr) [2]netip.Addr {
 	return addrs
 }
 
-// node is the underlay address of the i-th node, counted from 1.
-func (a addressing) node(i int) netip.Addr { return after(a.first, i-1) }
+// node is the underlay address of the i-th node, counted from 1, on a link.
+func (a addressing) node(i int, on link) netip.Addr { return after(a.router(on).Addr(), 9+i) }
 
 // etcd is that of the i-th member of etcd, where it has a host of its own.
 func (a addressing) etcd(i int) netip.Addr { return after(a.underlay.Addr(), i) }
@@ -72,19 +72,31 @@ func after(addr netip.Addr, n int) netip.Addr {
 	return addr
 }
 
-func (a addressing) router(role Role) netip.Prefix {
-	if role == RoleOutside {
-		return a.outside
-	}
-	return a.underlay
+// router is the router's address on a link.
+func (a addressing) router(on link) netip.Prefix {
+	return map[link]netip.Prefix{firstLink: a.underlay, secondLink: a.beyond, outsideLink: a.outside}[on]
 }
 
-// The bridges in the underlay host.
+// link is a bridge in the underlay host, by its name.
+type link string
+
+// The links. Most labs have their nodes on the first.
 const (
-	underlayBridge = "underlay"
-	outsideBridge  = "wan"
-	uplink         = "eth0" // of every other host
+	firstLink   link = "underlay"
+	secondLink  link = "underlay2"
+	outsideLink link = "wan"
 )
+
+const uplink = "eth0" // of every host but the underlay
+
+// link is that of a node of the lab, counted from 1: the first half of the nodes
+// is on the first link where there are two.
+func (o Options) link(i int) link {
+	if o.Links == 2 && i > (o.Nodes+1)/2 {
+		return secondLink
+	}
+	return firstLink
+}
 
 // forwarding is the setting that makes a host route.
 var forwarding = [2]string{subnet.IPv4: "net/ipv4/ip_forward", subnet.IPv6: "net/ipv6/conf/all/forwarding"}
@@ -92,7 +104,8 @@ var forwarding = [2]string{subnet.IPv4: "net/ipv4/ip_forward", subnet.IPv6: "net
 // setUpUnderlay makes the bridges and lets the host route between them.
 func (l *Lab) setUpUnderlay(h *Host) error {
 	err := h.Net(func() error {
-		for name, role := range map[string]Role{underlayBridge: RoleNode, outsideBridge: RoleOutside} {
+		for _, on := range []link{firstLink, secondLink, outsideLink} {
+			name := string(on)
 			bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: name}}
 			if err := netlink.LinkAdd(bridge); err != nil {
 				return fmt.Errorf("add bridge %s: %w", name, err)
@@ -101,7 +114,7 @@ func (l *Lab) setUpUnderlay(h *Host) error {
 				return err
 			}
 			for _, f := range l.Underlay.List() {
-				if err := address(name, addresses[f].router(role)); err != nil {
+				if err := address(name, addresses[f].router(on)); err != nil {
 					return err
 				}
 			}
@@ -114,16 +127,12 @@ func (l *Lab) setUpUnderlay(h *Host) error {
 	return err
 }
 
-// plug connects a host with its bridge in the underlay host.
+// plug connects a host with its link.
 func (l *Lab) plug(h *Host) error {
-	bridge := underlayBridge
-	if h.Role == RoleOutside {
-		bridge = outsideBridge
-	}
 	err := l.Host("underlay").Net(func() error {
-		master, err := netlink.LinkByName(bridge)
+		master, err := netlink.LinkByName(string(h.link))
 		if err != nil {
-			return fmt.Errorf("find bridge %s: %w", bridge, err)
+			return fmt.Errorf("find bridge %s: %w", h.link, err)
 		}
 		port := &netlink.Veth{
 			LinkAttrs:        netlink.LinkAttrs{Name: h.Name, MasterIndex: master.Attrs().Index},
@@ -144,7 +153,7 @@ func (l *Lab) plug(h *Host) error {
 			return err
 		}
 		for _, f := range l.Underlay.List() {
-			router := addresses[f].router(h.Role)
+			router := addresses[f].router(h.link)
 			if err := address(uplink, netip.PrefixFrom(h.Addrs[f], router.Bits())); err != nil {
 				return err
 			}

@@ -34,16 +34,17 @@ func (l *Lab) bringUp(ctx context.Context, o Options) error {
 	}
 	l.progress(fmt.Sprintf("hosts: underlay, %snode1 to node%d, outside", members, o.Nodes))
 	router := l.hostAddrs(func(a addressing) netip.Addr { return a.underlay.Addr() })
-	l.Hosts = append(l.Hosts, l.newHost("underlay", RoleUnderlay, router))
+	l.Hosts = append(l.Hosts, l.newHost("underlay", RoleUnderlay, "", router))
 	if o.EtcdMembers > 1 {
 		for i := 1; i <= o.EtcdMembers; i++ {
-			l.Hosts = append(l.Hosts, l.newHost(fmt.Sprintf("etcd%d", i), RoleEtcd, l.hostAddrs(func(a addressing) netip.Addr { return a.etcd(i) })))
+			l.Hosts = append(l.Hosts, l.newHost(fmt.Sprintf("etcd%d", i), RoleEtcd, firstLink, l.hostAddrs(func(a addressing) netip.Addr { return a.etcd(i) })))
 		}
 	}
 	for i := 1; i <= o.Nodes; i++ {
-		l.Hosts = append(l.Hosts, l.newHost(fmt.Sprintf("node%d", i), RoleNode, l.hostAddrs(func(a addressing) netip.Addr { return a.node(i) })))
+		on := o.link(i)
+		l.Hosts = append(l.Hosts, l.newHost(fmt.Sprintf("node%d", i), RoleNode, on, l.hostAddrs(func(a addressing) netip.Addr { return a.node(i, on) })))
 	}
-	l.Hosts = append(l.Hosts, l.newHost("outside", RoleOutside, l.hostAddrs(func(a addressing) netip.Addr { return a.stranger })))
+	l.Hosts = append(l.Hosts, l.newHost("outside", RoleOutside, outsideLink, l.hostAddrs(func(a addressing) netip.Addr { return a.stranger })))
 	// One after the other: each pid is in the state file before the next exists.
 	for _, h := range l.Hosts {
 		err := startHost(ctx, h, l.Bin, l.own)
@@ -53,7 +54,11 @@ func (l *Lab) bringUp(ctx context.Context, o Options) error {
 	}
 
 	for _, f := range l.Underlay.List() {
-		l.progress(fmt.Sprintf("underlay: %s for nodes, %s for the outside", addresses[f].underlay.Masked(), addresses[f].outside.Masked()))
+		nodes := addresses[f].underlay.Masked().String()
+		if o.Links == 2 {
+			nodes += " and " + addresses[f].beyond.Masked().String()
+		}
+		l.progress(fmt.Sprintf("underlay: %s for nodes, %s for the outside", nodes, addresses[f].outside.Masked()))
 	}
 	if err := l.setUpUnderlay(l.Hosts[0]); err != nil {
 		return err
