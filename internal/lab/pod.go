@@ -36,6 +36,8 @@ const (
 type Pod struct {
 	Place
 	Addrs [2]netip.Prefix // by subnet.Family
+
+	conflist string // that it is attached by
 }
 
 // Addr is the pod's address: that of IPv4 if it has one.
@@ -47,7 +49,7 @@ func (p *Pod) Addr() netip.Addr {
 }
 
 func newPod(h *Host, name string) *Pod {
-	return &Pod{Place: Place{Name: name, host: h, net: filepath.Join(podNets, name)}}
+	return &Pod{Place: Place{Name: name, host: h, net: filepath.Join(podNets, name)}, conflist: conflist}
 }
 
 // Host is the node that the pod is on.
@@ -56,10 +58,14 @@ func (p *Pod) Host() *Host { return p.host }
 // AddPod makes a pod on the node, as a container runtime does: network
 // namespace, CNI ADD, and then its process.
 func (l *Lab) AddPod(ctx context.Context, h *Host, name string) (*Pod, error) {
+	return l.attach(ctx, newPod(h, name))
+}
+
+func (l *Lab) attach(ctx context.Context, p *Pod) (*Pod, error) {
+	h, name := p.host, p.Name
 	if err := h.call(ctx, "AddPod", name, &struct{}{}); err != nil {
 		return nil, err
 	}
-	p := newPod(h, name)
 	err := p.cni(func(c *libcni.CNIConfig, list *libcni.NetworkConfigList, rt *libcni.RuntimeConf) error {
 		result, err := c.AddNetworkList(ctx, list, rt)
 		if err == nil {
@@ -101,7 +107,7 @@ func (l *Lab) RemovePod(ctx context.Context, p *Pod) error {
 
 // cni runs f on the pod's host, with what libcni wants to know of the pod.
 func (p *Pod) cni(f func(*libcni.CNIConfig, *libcni.NetworkConfigList, *libcni.RuntimeConf) error) error {
-	list, err := libcni.ConfListFromBytes([]byte(conflist))
+	list, err := libcni.ConfListFromBytes([]byte(p.conflist))
 	if err != nil {
 		return err
 	}
