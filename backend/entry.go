@@ -26,6 +26,7 @@ const (
 	KindSysctl Kind = iota
 	KindLink
 	KindAddr
+	KindBridge
 	KindChain
 	KindJump
 	KindSource
@@ -37,7 +38,7 @@ const (
 )
 
 func (k Kind) String() string {
-	return [...]string{"sysctl", "link", "address", "chain", "jump", "source", "fdb", "neighbour", "nexthop", "route", "guard"}[k]
+	return [...]string{"sysctl", "link", "address", "bridge", "chain", "jump", "source", "fdb", "neighbour", "nexthop", "route", "guard"}[k]
 }
 
 // Kinds is a set of Kinds.

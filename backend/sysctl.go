@@ -1,6 +1,10 @@
 package backend
 
-import "tulle/subnet"
+import (
+	"strings"
+
+	"tulle/subnet"
+)
 
 // Sysctl is a kernel setting. It is set and never taken back: others may have
 // come to rely on it.
@@ -14,6 +18,16 @@ type Sysctl struct {
 
 // Key is the setting's name.
 func (s Sysctl) Key() Key { return Key{Kind: KindSysctl, Name: s.Name} }
+
+// Dev is the device that the setting is of; empty for one of the whole host.
+func (s Sysctl) Dev() string {
+	_, rest, _ := strings.Cut(s.Name, "/conf/")
+	dev, _, _ := strings.Cut(rest, "/")
+	if dev == "all" || dev == "default" {
+		return ""
+	}
+	return dev
+}
 
 func (s Sysctl) String() string { return "sysctl " + s.Name + "=" + s.Value }
 

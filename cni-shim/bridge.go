@@ -64,9 +64,13 @@ func (b bridge) ensure(h *netlink.Handle, six ipv6, store *ipam) (*netlink.Bridg
 	}
 	// Set after the bridge is made and not with it: the kernel then takes the
 	// MTU for the operator's wish, and no longer derives it from the ports.
-	if br.MTU != b.MTU {
-		if err := h.LinkSetMTU(br, b.MTU); err != nil {
-			return nil, fmt.Errorf("set mtu %d on bridge %s: %w", b.MTU, b.Name, err)
+	mtu, err := b.mtuFor(h, br)
+	if err != nil {
+		return nil, err
+	}
+	if br.MTU != mtu {
+		if err := h.LinkSetMTU(br, mtu); err != nil {
+			return nil, fmt.Errorf("set mtu %d on bridge %s: %w", mtu, b.Name, err)
 		}
 	}
 	if err := b.ensureAddrs(h, br, store); err != nil {
@@ -81,6 +85,21 @@ func (b bridge) ensure(h *netlink.Handle, six ipv6, store *ipam) (*netlink.Bridg
 		}
 	}
 	return br, nil
+}
+
+// mtuFor is the MTU that the bridge should have now. It grows no further than the
+// pods that are there from before: what is too large for them would be lost on the
+// way from the bridge to them, and so its sender hears of it.
+func (b bridge) mtuFor(h *netlink.Handle, br *netlink.Bridge) (int, error) {
+	if br.MTU >= b.MTU {
+		return b.MTU, nil
+	}
+	ports, err := portsOf(h, br)
+	mtu := b.MTU
+	for _, port := range ports {
+		mtu = min(mtu, port.Attrs().MTU)
+	}
+	return mtu, err
 }
 
 func isIPv6(p netip.Prefix) bool { return p.Addr().Is6() }

@@ -95,7 +95,14 @@ func (s site) plan(c config, nexthops bool, guard backend.GuardMode) *backend.Pl
 		Network: s.network, Underlay: s.underlay, Self: s.self, Owner: owner(c), Scope: scope(c),
 		Nexthops: nexthops, Masq: c.Masq, Guard: guard,
 	}
-	return backend.NewPlan(s.backend(), in, firewall.Desired(in))
+	node := firewall.Desired(in)
+	for _, own := range s.self.Subnets {
+		if own.IsValid() {
+			node.Add(backend.Bridge{Addr: subnet.Bridge(own).Addr(), MTU: s.backend().MTU(s.underlay)})
+			break // both families have one
+		}
+	}
+	return backend.NewPlan(s.backend(), in, node)
 }
 
 // owner marks our devices; two daemons on one host have two prefixes.

@@ -7,8 +7,8 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// Bridge is a bridge of the network namespace. None is ever wanted here: the CNI
-// plugin makes those of pods.
+// Bridge is a bridge of the network namespace. It is not made here: the CNI plugin
+// makes those of pods.
 type Bridge struct {
 	Name  string
 	Addrs []netip.Prefix // of global scope

@@ -88,7 +88,8 @@ func (k *Kernel) Nexthops() bool { return k.nexthops }
 func (k *Kernel) Dump(ctx context.Context, kinds backend.Kinds, want backend.State, part func(backend.Kinds, backend.State)) error {
 	have, read := backend.State{}, backend.Kinds(0)
 	index := map[int]string{} // of our devices
-	few := backend.Settings | backend.Firewall | backend.KindsOf(backend.KindLink, backend.KindAddr)
+	var bridges map[int]backend.Bridge
+	few := backend.Settings | backend.Firewall | backend.KindsOf(backend.KindLink, backend.KindAddr, backend.KindBridge)
 	for _, step := range []struct {
 		what  string
 		kinds backend.Kinds
@@ -98,6 +99,10 @@ func (k *Kernel) Dump(ctx context.Context, kinds backend.Kinds, want backend.Sta
 		{"chains", backend.Firewall, func() error { return k.tables.dump(have) }},
 		{"links", backend.KindsOf(backend.KindLink), func() error { return k.dumpLinks(have, want, index) }},
 		{"addresses", backend.KindsOf(backend.KindAddr), func() error { return dumpAddrs(k.conn, have, index) }},
+		{"bridges", backend.KindsOf(backend.KindBridge), func() (err error) {
+			bridges, err = k.dumpBridges(have, want)
+			return err
+		}},
 		{"guards", backend.Guards, func() error { return k.guards.dump(have, want) }},
 		{"forwarding databases", backend.KindsOf(backend.KindFDB), func() error { return dumpFDB(k.conn, have, index) }},
 		{"neighbours", backend.KindsOf(backend.KindNeigh), func() error { return dumpNeighs(k.conn, have, index) }},
@@ -120,7 +125,7 @@ func (k *Kernel) Dump(ctx context.Context, kinds backend.Kinds, want backend.Sta
 	}
 	part(read, have)
 	if kinds.Overlaps(backend.Network) {
-		k.watch(want, index)
+		k.watch(want, index, bridges)
 	}
 	return nil
 }
@@ -128,6 +133,7 @@ func (k *Kernel) Dump(ctx context.Context, kinds backend.Kinds, want backend.Sta
 // Apply implements backend.Kernel.
 func (k *Kernel) Apply(ctx context.Context, changes []backend.Change) (made []backend.Change, err error) {
 	tried, err := k.apply(ctx, changes)
+	k.watchMore(changes[:tried])
 	return without(changes[:tried], err), err
 }
 
@@ -175,6 +181,8 @@ func (k *Kernel) apply(ctx context.Context, changes []backend.Change) (tried int
 				return i, errors.Join(append(append(errs, sources.errs...), &backend.ChangeError{Change: c, Err: err})...)
 			}
 			b.index = k.index()
+		case backend.KindBridge:
+			err = k.setBridge(c)
 		case backend.KindChain, backend.KindJump:
 			err = k.tables.change(c)
 		case backend.KindSource:

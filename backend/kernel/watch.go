@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"unsafe"
@@ -95,7 +96,8 @@ func hear(ctx context.Context, protocol int, groups []uint, lost func(), each fu
 type devices struct {
 	names   map[string]bool
 	ours    map[int]string
-	byIndex map[int]string // ours and the underlay's
+	byIndex map[int]string         // ours and the underlay's
+	bridges map[int]backend.Bridge // as wanted
 }
 
 // name is a device's, or one that no row wants.
@@ -106,29 +108,69 @@ func (d *devices) name(index int) string {
 	return fmt.Sprintf("if%d", index)
 }
 
-// watch notes which devices matter from now on: ours, and those that our packets
-// leave by.
-func (k *Kernel) watch(want backend.State, ours map[int]string) {
-	d := &devices{names: map[string]bool{}, ours: ours, byIndex: maps.Clone(ours)}
-	for _, e := range want {
-		switch e := e.(type) {
-		case backend.Link:
-			d.names[e.Name], d.names[e.Underlay] = true, true
-		case backend.Nexthop:
-			d.names[e.Dev] = true
-		case backend.Route:
-			if e.Nexthop == 0 {
-				d.names[e.Dev] = true
-			}
-		}
-	}
+// watch notes which devices matter from now on: ours, the pods' bridges, and those
+// that our rows name.
+func (k *Kernel) watch(want backend.State, ours map[int]string, bridges map[int]backend.Bridge) {
+	d := &devices{names: map[string]bool{}, ours: ours, byIndex: maps.Clone(ours), bridges: bridges}
 	index := k.index()
-	for name := range d.names {
+	for _, e := range want {
+		d.add(e, index)
+	}
+	k.watched.Store(d)
+}
+
+// watchMore notes devices that matter because of rows that are wanted since the
+// last Dump.
+func (k *Kernel) watchMore(changes []backend.Change) {
+	d := k.watched.Load()
+	if d == nil {
+		return
+	}
+	more := slices.IndexFunc(changes, func(c backend.Change) bool {
+		name := dependsOn(c.Want)
+		return name != "" && !d.names[name]
+	})
+	if more < 0 {
+		return
+	}
+	now := *d
+	now.names, now.byIndex = maps.Clone(d.names), maps.Clone(d.byIndex)
+	index := k.index()
+	for _, c := range changes[more:] {
+		now.add(c.Want, index)
+	}
+	k.watched.Store(&now)
+}
+
+func (d *devices) add(e backend.Entry, index func(string) (int, error)) {
+	names := []string{dependsOn(e)}
+	if l, ok := e.(backend.Link); ok {
+		names = append(names, l.Name)
+	}
+	for _, name := range names {
+		if name == "" || d.names[name] {
+			continue
+		}
+		d.names[name] = true
 		if i, err := index(name); err == nil {
 			d.byIndex[i] = name
 		}
 	}
-	k.watched.Store(d)
+}
+
+// dependsOn is the device that a row names, if it may be another's than ours.
+func dependsOn(e backend.Entry) string {
+	switch e := e.(type) {
+	case backend.Sysctl:
+		return e.Dev()
+	case backend.Link:
+		return e.Underlay
+	case backend.Nexthop:
+		return e.Dev
+	case backend.Route:
+		return e.Dev
+	}
+	return ""
 }
 
 // tell tells a change, if it may be of one of our rows or of what they depend
@@ -211,6 +253,14 @@ func (k *Kernel) tell(l Listener, m syscall.NetlinkMessage) {
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
 		if len(m.Data) < unix.SizeofIfInfomsg {
 			break
+		}
+		if b, ok := d.bridges[ifindex(m.Data)]; ok {
+			// It changes with every pod; its MTU does not.
+			if attrs, err := parseAttributes(m.Data[unix.SizeofIfInfomsg:]); err == nil {
+				b.MTU = max(b.MTU, int(attrs.uint32(unix.IFLA_MTU)))
+				l.Heard(b, false)
+				return
+			}
 		}
 		if d.ours[ifindex(m.Data)] != "" {
 			link, err := netlink.LinkDeserialize((*unix.NlMsghdr)(&m.Header), m.Data)

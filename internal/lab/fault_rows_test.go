@@ -64,6 +64,8 @@ var rowFaults = []rowFault{
 
 	{name: "forwarding of the device off", do: "sysctl -qw net.ipv4.conf.tulle/1.forwarding=0", told: "set sysctl net/ipv4/conf/tulle.1/forwarding"},
 
+	{name: "the pods' bridge takes more than pods may send", do: "ip link set cni0 mtu 1500", told: "set bridge", lossless: true},
+
 	{name: "device down and up", do: "ip link set tulle.1 down; ip link set tulle.1 up"},
 	{name: "device down", do: "ip link set tulle.1 down"},
 	{name: "MAC changed", do: "ip link set tulle.1 address 02:00:00:00:00:98"},

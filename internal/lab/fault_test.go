@@ -92,6 +92,7 @@ ip nexthop
 ip neigh show dev tulle.1 nud permanent
 bridge fdb show dev tulle.1
 nft -s list table inet tulle.1 | grep -v packets
+echo bridge $(ip -o link show cni0 | grep -o 'mtu [0-9]*')
 echo forward $(cat /proc/sys/net/ipv4/ip_forward)
 iptables-save
 `
