@@ -10,7 +10,9 @@ import (
 // them is then answered (ICMP) and not lost.
 type Bridge struct {
 	Addr netip.Addr
-	MTU  int // at most
+	MTU  int // at most, and not more than that of a pod that is there
+	// Unfit says that it has another MTU than that comes to; false in what is wanted.
+	Unfit bool
 }
 
 // Key is the address.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 
@@ -11,8 +12,8 @@ import (
 )
 
 // dumpBridges adds the wanted bridges, and returns those that are there by their
-// index. One that is not, because no pod was started yet, or whose MTU is small
-// enough, is as wanted.
+// index, with the MTU that they should have. One that is not there, because no pod
+// was started yet, is as wanted.
 func (k *Kernel) dumpBridges(have, want backend.State) (map[int]backend.Bridge, error) {
 	there := map[int]backend.Bridge{}
 	for key, e := range want {
@@ -20,70 +21,69 @@ func (k *Kernel) dumpBridges(have, want backend.State) (map[int]backend.Bridge, 
 			continue
 		}
 		b := e.(backend.Bridge)
-		link, err := k.bridge(b.Addr)
+		br, mtu, err := k.bridge(b)
 		if err != nil {
 			return nil, err
 		}
-		if link != nil {
-			there[link.Index] = b
-			b.MTU = max(b.MTU, link.MTU)
+		if br != nil {
+			there[br.Index] = backend.Bridge{Addr: b.Addr, MTU: mtu}
+			if br.MTU != mtu {
+				b.MTU, b.Unfit = br.MTU, true
+			}
 		}
 		have.Add(b)
 	}
 	return there, nil
 }
 
-// bridge finds a bridge by its address; nil if there is none.
-func (k *Kernel) bridge(addr netip.Addr) (*netlink.Bridge, error) {
+// bridge finds a bridge by its address, and the MTU that it should have. Pods that
+// have started keep theirs, and what is larger would be lost on the way to them
+// without a word, so it is the smallest of all. There may be no such bridge.
+func (k *Kernel) bridge(want backend.Bridge) (br *netlink.Bridge, mtu int, err error) {
 	links, err := k.links.LinkList()
 	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
-		return nil, fmt.Errorf("list devices: %w", err)
+		return nil, 0, fmt.Errorf("list devices: %w", err)
 	}
 	for _, link := range links {
-		br, ok := link.(*netlink.Bridge)
-		if !ok {
-			continue
-		}
-		addrs, err := k.links.AddrList(br, int(family(addr)))
-		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
-			return nil, fmt.Errorf("list addresses of %s: %w", br.Name, err)
-		}
-		for _, a := range addrs {
-			if ip, ok := netip.AddrFromSlice(a.IP); ok && ip.Unmap() == addr {
-				return br, nil
+		if b, ok := link.(*netlink.Bridge); ok && br == nil {
+			has, err := k.hasAddr(b, want.Addr)
+			if err != nil {
+				return nil, 0, err
+			}
+			if has {
+				br = b
 			}
 		}
 	}
-	return nil, nil
+	mtu = want.MTU
+	for _, port := range links {
+		if br != nil && port.Attrs().MasterIndex == br.Index {
+			mtu = min(mtu, port.Attrs().MTU)
+		}
+	}
+	return br, mtu, nil
 }
 
-// setBridge gives a bridge another MTU. It becomes larger only if it was as large
-// as was wanted before, and not larger than its ports: pods that have started keep
-// theirs, and what is larger would be lost on the way to them without a word.
+func (k *Kernel) hasAddr(link netlink.Link, addr netip.Addr) (bool, error) {
+	addrs, err := k.links.AddrList(link, int(family(addr)))
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		return false, fmt.Errorf("list addresses of %s: %w", link.Attrs().Name, err)
+	}
+	return slices.ContainsFunc(addrs, func(a netlink.Addr) bool {
+		ip, ok := netip.AddrFromSlice(a.IP)
+		return ok && ip.Unmap() == addr
+	}), nil
+}
+
+// setBridge gives a bridge the MTU that it should have.
 func (k *Kernel) setBridge(c backend.Change) error {
 	want, ok := c.Want.(backend.Bridge)
 	if !ok {
 		return nil // the bridge is not ours to delete
 	}
-	br, err := k.bridge(want.Addr)
-	if br == nil || err != nil {
+	br, mtu, err := k.bridge(want)
+	if br == nil || err != nil || br.MTU == mtu {
 		return err
-	}
-	mtu := want.MTU
-	if had, ok := c.Have.(backend.Bridge); br.MTU < mtu && (!ok || br.MTU != had.MTU) {
-		return nil
-	}
-	links, err := k.links.LinkList()
-	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
-		return fmt.Errorf("list ports of %s: %w", br.Name, err)
-	}
-	for _, port := range links {
-		if port.Attrs().MasterIndex == br.Index && br.MTU < mtu {
-			mtu = max(br.MTU, min(mtu, port.Attrs().MTU))
-		}
-	}
-	if mtu == br.MTU {
-		return nil
 	}
 	return k.links.LinkSetMTU(br, mtu)
 }

@@ -97,7 +97,7 @@ type devices struct {
 	names   map[string]bool
 	ours    map[int]string
 	byIndex map[int]string         // ours and the underlay's
-	bridges map[int]backend.Bridge // as wanted
+	bridges map[int]backend.Bridge // as they should be
 }
 
 // name is a device's, or one that no row wants.
@@ -257,8 +257,9 @@ func (k *Kernel) tell(l Listener, m syscall.NetlinkMessage) {
 		if b, ok := d.bridges[ifindex(m.Data)]; ok {
 			// It changes with every pod; its MTU does not.
 			if attrs, err := parseAttributes(m.Data[unix.SizeofIfInfomsg:]); err == nil {
-				b.MTU = max(b.MTU, int(attrs.uint32(unix.IFLA_MTU)))
-				l.Heard(b, false)
+				if mtu := int(attrs.uint32(unix.IFLA_MTU)); mtu != b.MTU {
+					l.Heard(backend.Bridge{Addr: b.Addr, MTU: mtu, Unfit: true}, false)
+				}
 				return
 			}
 		}

@@ -74,7 +74,7 @@ func TestConfigurationChangesWhileRunning(t *testing.T) {
 	for _, tt := range []struct{ name, value, told string }{
 		{"a network that does not hold our subnet", `{"Network":"10.99.0.0/16"}`, "does not fit in it"},
 		{"a network of the other family", `{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fd42::/48"}`, "does not fit in it"},
-		{"another backend", `{"Network":"10.244.0.0/16","Backend":{"Type":"host-gw"}}`, "host-gw"},
+		{"another backend", `{"Network":"10.244.0.0/16","Backend":{"Type":"wireguard"}}`, "wireguard"},
 		{"no JSON", `{"Network":`, "not JSON"},
 		{"an array", `[]`, "not a JSON object"},
 		{"nothing", ``, "not JSON"},
