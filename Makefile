@@ -96,6 +96,7 @@ install: build ## install the programs, the systemd unit and examples of their c
 	mv $(DESTDIR)$(CNIDIR)/.tulle.new $(DESTDIR)$(CNIDIR)/tulle
 	install -d -m 0755 $(DESTDIR)$(UNITDIR)
 	sed 's|/usr/sbin/tulled|$(SBINDIR)/tulled|' dist/tulled.service > $(DESTDIR)$(UNITDIR)/tulled.service
+	sed -f dist/tulled@.sed $(DESTDIR)$(UNITDIR)/tulled.service > $(DESTDIR)$(UNITDIR)/tulled@.service
 	test -e $(DESTDIR)/etc/default/tulled || install -D -m 0600 dist/tulled.default $(DESTDIR)/etc/default/tulled
 	test -e $(DESTDIR)/etc/cni/net.d/10-tulle.conflist || install -D -m 0644 dist/10-tulle.conflist $(DESTDIR)/etc/cni/net.d/10-tulle.conflist
 
