@@ -196,9 +196,15 @@ func (b *broom) remove(path string) error {
 	return err
 }
 
-// removeFolder removes a folder that is named for us and empty.
+// removeFolder removes a folder that is named for us and empty, or one of a further
+// network inside of such.
 func (b *broom) removeFolder(path string) {
-	if filepath.Base(path) == "tulle" && os.Remove(path) == nil {
+	if parent := filepath.Dir(path); filepath.Base(parent) == "tulle" {
+		defer b.removeFolder(parent)
+	} else if filepath.Base(path) != "tulle" {
+		return
+	}
+	if os.Remove(path) == nil {
 		b.tell("delete folder %s", path)
 	}
 }

@@ -228,4 +228,22 @@ func twoNetworks(t *testing.T, direct bool) {
 			heals(t, rowsAre(t, node, both))
 		})
 	}
+	t.Run("the second is taken away", func(t *testing.T) {
+		silent(t, func() {
+			for _, p := range others {
+				if err := l.RemovePod(t.Context(), p); err != nil {
+					t.Fatal(err)
+				}
+				stopSecond(t, p.host, unix.SIGTERM)
+				text, err := p.host.Exec(t.Context(), append([]string{"tulled", "--cleanup"}, secondFlags...)...)
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Log(text)
+			}
+		})
+		heals(t, rowsAre(t, node, alone))
+		first.sh(t, `! ip -o link | grep -e tulle.2 -e cni1; ! nft list tables | grep tulle.2; ! ls /run/tulle/second.env /var/lib/tulle/second; ls /run/tulle/subnet.env`)
+		wantWhole(t, l)
+	})
 }
