@@ -75,7 +75,7 @@ type Key struct {
 	Kind Kind
 	Name string // sysctl, device, or chain with its table
 
-	bits uint8    // of a prefix
+	bits uint8    // of a prefix, or a place among rows of one kind
 	id   [16]byte // an address, a MAC address or a number
 }
 

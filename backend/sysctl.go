@@ -12,12 +12,26 @@ type Sysctl struct {
 	Name  string // as a path below /proc/sys: "net/ipv4/ip_forward"
 	Value string
 	// Optional says that the setting belongs to a module which the host may do
-	// without; while it does not exist, there is nothing to set.
+	// without, or to a device; while it does not exist, there is nothing to set.
 	Optional bool
+	// Dev is the device of ours that the setting belongs to, if it does. It is set
+	// as soon as the device is made.
+	Dev string
 }
 
-// Key is the setting's name.
-func (s Sysctl) Key() Key { return Key{Kind: KindSysctl, Name: s.Name} }
+// IPv6Forwarding makes the host forward IPv6 packets.
+const IPv6Forwarding = "net/ipv6/conf/all/forwarding"
+
+// Key is the setting's name. IPv6Forwarding comes after all others: as it is
+// switched on, the kernel forgets the routers of devices that are not to follow
+// their advertisements from then on (accept_ra=1).
+func (s Sysctl) Key() Key {
+	k := Key{Kind: KindSysctl, Name: s.Name}
+	if s.Name == IPv6Forwarding {
+		k.bits = 1
+	}
+	return k
+}
 
 // Dev is the device that the setting is of; empty for one of the whole host.
 func (s Sysctl) Dev() string {

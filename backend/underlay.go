@@ -49,6 +49,9 @@ type Candidate struct {
 	Addrs   []netip.Prefix // the oldest of each family first
 	MTU     int
 	Metrics [2]int // of its default routes by Family; NoDefault if there is none
+	// Advertised says that it has IPv6 addresses and follows router advertisements
+	// (RFC 4861).
+	Advertised bool
 }
 
 // NoDefault stands for the Metric of a default route that a Candidate has not.

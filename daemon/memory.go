@@ -40,7 +40,10 @@ func recall(c config, now time.Time) (subnet.Memory, error) {
 // past is what a node was before, as far as it knows.
 type past struct {
 	subnets [2]netip.Prefix
-	addrs   [2]netip.Addr
+	addrs   [2]netip.Addr // they stay as long as the device has them
+	// advertised are the devices that followed router advertisements. A device
+	// made anew on a host that forwards would not.
+	advertised []string
 }
 
 // remembered is the past, even if the lease has run out since: from the state
@@ -48,7 +51,7 @@ type past struct {
 func remembered(c config) past {
 	m, err := subnet.ReadMemory(memoryPath(c))
 	if err == nil && m.Prefix == c.Etcd.Prefix && m.Self.Node == c.Node {
-		return past{m.Self.Subnets, m.Self.Addrs}
+		return past{subnets: m.Self.Subnets, addrs: m.Self.Addrs}
 	}
 	var p past
 	if f, err := subnet.ReadFile(c.SubnetFile); err == nil {
@@ -139,7 +142,7 @@ func (d *daemon) fromMemory(ctx context.Context) error {
 		return nil
 	case <-time.After(bootPatience):
 	}
-	s, candidates, err := survey(d.config, m.Network, m.Self.Addrs)
+	s, candidates, err := survey(d.config, m.Network, past{addrs: m.Self.Addrs})
 	if err != nil {
 		return err
 	}

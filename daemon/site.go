@@ -28,17 +28,20 @@ type site struct {
 	underlay backend.Underlay
 	why      string       // the underlay was chosen
 	self     subnet.Lease // zero until it is held
+	// advertised are the devices that followed router advertisements when the
+	// host did not forward yet.
+	advertised []string
 }
 
 // same reports whether two sites lead to the same wanted state.
 func (s site) same(t site) bool {
-	return s.network == t.network && s.underlay.Equal(t.underlay) && s.self == t.self
+	return s.network == t.network && s.underlay.Equal(t.underlay) && s.self == t.self && slices.Equal(s.advertised, t.advertised)
 }
 
 // survey looks at the host and says how it would take part in a network. It
 // changes nothing.
-// The addresses that it had before stay as long as they are there.
-func survey(c config, network subnet.Network, had [2]netip.Addr) (site, []backend.Candidate, error) {
+// What it was before matters in part: see past.
+func survey(c config, network subnet.Network, before past) (site, []backend.Candidate, error) {
 	s := site{network: network}
 	candidates, err := kernel.Candidates()
 	if err != nil {
@@ -48,21 +51,35 @@ func survey(c config, network subnet.Network, had [2]netip.Addr) (site, []backen
 	candidates = slices.DeleteFunc(candidates, func(c backend.Candidate) bool {
 		return slices.ContainsFunc(c.Addrs, func(a netip.Prefix) bool { return network.Has(a.Addr()) })
 	})
-	w, err := wish(c, network, had)
+	w, err := wish(c, network, before.addrs)
 	if err != nil {
 		return s, candidates, err
 	}
 	if s.underlay, s.why, err = backend.ChooseUnderlay(candidates, w); err != nil {
 		return s, candidates, err
 	}
+	for _, c := range candidates {
+		if c.Advertised || slices.Contains(before.advertised, c.Dev) {
+			s.advertised = append(s.advertised, c.Dev)
+		}
+	}
+	if network.Pools[subnet.IPv6].IsValid() && !kernel.HasIPv6() {
+		return s, candidates, fmt.Errorf("the network has the IPv6 prefix %s, and this kernel has no IPv6; start it without ipv6.disable=1",
+			network.Pools[subnet.IPv6].Prefix)
+	}
 	return s, candidates, s.check()
 }
 
 // check returns an error if the network can't work on this host.
 func (s site) check() error {
+	mtu := s.backend().MTU(s.underlay)
 	const smallest = 576 // what every IPv4 host must take (RFC 791)
-	if mtu := s.backend().MTU(s.underlay); mtu < smallest {
+	if mtu < smallest {
 		return fmt.Errorf("an MTU of %d on %s leaves pods %d, too little to be useful", s.underlay.MTU, s.underlay.Dev, mtu)
+	}
+	const smallest6 = 1280 // the kernel takes IPv6 away from a device with less (RFC 8200)
+	if mtu < smallest6 && s.network.Pools[subnet.IPv6].IsValid() {
+		return fmt.Errorf("an MTU of %d on %s leaves pods %d, and IPv6 needs %d; raise it, or leave IPv6 out of the network", s.underlay.MTU, s.underlay.Dev, mtu, smallest6)
 	}
 	return nil
 }
@@ -93,7 +110,7 @@ func (s site) lease(c config) subnet.Lease {
 func (s site) plan(c config, nexthops bool, guard backend.GuardMode) *backend.Plan {
 	in := backend.Input{
 		Network: s.network, Underlay: s.underlay, Self: s.self, Owner: owner(c), Scope: scope(c),
-		Nexthops: nexthops, Masq: c.Masq, Guard: guard,
+		Nexthops: nexthops, Masq: c.Masq, Guard: guard, Advertised: s.advertised,
 	}
 	node := firewall.Desired(in)
 	for _, own := range s.self.Subnets {

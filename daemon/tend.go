@@ -75,10 +75,10 @@ func (d *daemon) survey() {
 		fault = fmt.Errorf("this node's subnet %s does not fit in it; restart tulled to take another", d.site.self)
 	}
 	d.badNetwork.set(faultOf("config", fault))
-	had := d.site.underlay.Addrs
+	before := past{addrs: d.site.underlay.Addrs, advertised: d.site.advertised}
 	d.mu.Unlock()
 
-	found, candidates, err := survey(d.config, network, had)
+	found, candidates, err := survey(d.config, network, before)
 
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -25,6 +25,11 @@ func Desired(in backend.Input) backend.State {
 			continue
 		}
 		s.Add(sysctls[f][:]...)
+		if f == subnet.IPv6 {
+			for _, dev := range in.Advertised {
+				s.Add(backend.Sysctl{Name: "net/ipv6/conf/" + dev + "/accept_ra", Value: "2", Optional: true})
+			}
+		}
 		s.Add(chain(f, "filter", "FORWARD", scoped(forward, in.Scope), forwardRules(cluster))...)
 		if in.Masq {
 			s.Add(chain(f, "nat", "POSTROUTING", scoped(postrouting, in.Scope), masqRules(cluster, pods))...)
@@ -64,7 +69,7 @@ var sysctls = [2][2]backend.Entry{
 		backend.Sysctl{Name: "net/bridge/bridge-nf-call-iptables", Value: "1", Optional: true},
 	},
 	subnet.IPv6: {
-		backend.Sysctl{Name: "net/ipv6/conf/all/forwarding", Value: "1"},
+		backend.Sysctl{Name: backend.IPv6Forwarding, Value: "1"},
 		backend.Sysctl{Name: "net/bridge/bridge-nf-call-ip6tables", Value: "1", Optional: true},
 	},
 }

@@ -18,6 +18,8 @@ func TestDesired(t *testing.T) {
 	both := four
 	both.Network.Pools[subnet.IPv6].Prefix = netip.MustParsePrefix("fd42::/48")
 	both.Self.Subnets[subnet.IPv6] = netip.MustParsePrefix("fd42:0:0:1::/64")
+	advertised := both
+	advertised.Advertised = []string{"eth0"}
 	masq := both
 	masq.Masq = true
 	const settings4 = "sysctl net/bridge/bridge-nf-call-iptables=1\nsysctl net/ipv4/ip_forward=1\n"
@@ -33,6 +35,11 @@ func TestDesired(t *testing.T) {
 		{"nothing", backend.Input{}, ""},
 		{"IPv4", four, settings4 + forward4 + "jump iptables filter FORWARD to TULLE-FORWARD\n"},
 		{"both families", both, settings6 + forward6 + forward4 +
+			"jump ip6tables filter FORWARD to TULLE-FORWARD\njump iptables filter FORWARD to TULLE-FORWARD\n"},
+		// Forwarding comes last, when the device is to follow routers nevertheless.
+		{"a device that follows router advertisements", advertised, "sysctl net/bridge/bridge-nf-call-ip6tables=1\n" +
+			"sysctl net/bridge/bridge-nf-call-iptables=1\nsysctl net/ipv4/ip_forward=1\nsysctl net/ipv6/conf/eth0/accept_ra=2\n" +
+			"sysctl net/ipv6/conf/all/forwarding=1\n" + forward6 + forward4 +
 			"jump ip6tables filter FORWARD to TULLE-FORWARD\njump iptables filter FORWARD to TULLE-FORWARD\n"},
 		{"masquerade", masq, settings6 + forward6 + `ip6tables nat TULLE-POSTROUTING: -m mark --mark 0x4000/0x4000 -j RETURN
 ip6tables nat TULLE-POSTROUTING: -s fd42:0:0:1::/64 -d fd42::/48 -j RETURN

@@ -4,7 +4,10 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -44,9 +47,30 @@ func Candidates() ([]backend.Candidate, error) {
 				c.Metrics[f] = m
 			}
 		}
+		c.Advertised = slices.ContainsFunc(addrs, func(p netip.Prefix) bool { return p.Addr().Is6() }) && followsRouters(attrs.Name)
 		found = append(found, c)
 	}
 	return found, nil
+}
+
+// followsRouters reports whether the kernel follows the router advertisements
+// that come to a device: always, or as long as it does not forward.
+func followsRouters(dev string) bool {
+	conf := func(name string) string {
+		text, err := os.ReadFile(filepath.Join(procSys, "net/ipv6/conf", dev, name))
+		if err != nil {
+			return "" // it has just gone
+		}
+		return strings.TrimSpace(string(text))
+	}
+	accept := conf("accept_ra")
+	return accept == "2" || accept == "1" && conf("forwarding") == "0"
+}
+
+// HasIPv6 reports whether the kernel has IPv6 at all.
+func HasIPv6() bool {
+	_, err := os.Stat(filepath.Join(procSys, "net/ipv6/conf"))
+	return err == nil
 }
 
 func globalAddrs(link netlink.Link) ([]netip.Prefix, error) {

@@ -40,6 +40,7 @@ type Kernel struct {
 	nexthops bool
 	domain   domain
 	replaced replaced
+	settings []backend.Sysctl        // of our devices, as wanted at the last Dump of settings
 	watched  atomic.Pointer[devices] // as of the last Dump; nil before
 }
 
@@ -95,7 +96,7 @@ func (k *Kernel) Dump(ctx context.Context, kinds backend.Kinds, want backend.Sta
 		kinds backend.Kinds
 		dump  func() error
 	}{
-		{"sysctls", backend.Settings, func() error { return dumpSysctls(have, want) }},
+		{"sysctls", backend.Settings, func() error { return k.dumpSysctls(have, want) }},
 		{"chains", backend.Firewall, func() error { return k.tables.dump(have) }},
 		{"links", backend.KindsOf(backend.KindLink), func() error { return k.dumpLinks(have, want, index) }},
 		{"addresses", backend.KindsOf(backend.KindAddr), func() error { return dumpAddrs(k.conn, have, index) }},

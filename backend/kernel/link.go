@@ -148,7 +148,7 @@ func (k *Kernel) addLink(want backend.Link) error {
 	}
 	have := want
 	have.Owner, have.Up = "", false
-	return k.setLink(have, want)
+	return errors.Join(k.prepare(want.Name), k.setLink(have, want))
 }
 
 // taken says which device keeps us from making ours, or takes it away if it is

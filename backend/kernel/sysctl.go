@@ -15,12 +15,16 @@ import (
 
 const procSys = "/proc/sys"
 
-func dumpSysctls(have, want backend.State) error {
+func (k *Kernel) dumpSysctls(have, want backend.State) error {
+	k.settings = nil
 	for key, e := range want {
 		if key.Kind != backend.KindSysctl {
 			continue
 		}
 		s := e.(backend.Sysctl)
+		if s.Dev != "" {
+			k.settings = append(k.settings, s)
+		}
 		text, err := os.ReadFile(filepath.Join(procSys, s.Name))
 		switch {
 		case errors.Is(err, fs.ErrNotExist) && s.Optional:
@@ -38,7 +42,24 @@ func setSysctl(c backend.Change) error {
 	if c.Want == nil {
 		return nil
 	}
-	s := c.Want.(backend.Sysctl)
+	return writeSysctl(c.Want.(backend.Sysctl))
+}
+
+// prepare sets what was wanted of a device when the settings were read last. It
+// is for a device just made, before it is up: some of it comes too late then.
+func (k *Kernel) prepare(dev string) error {
+	var errs []error
+	for _, s := range k.settings {
+		if s.Dev == dev {
+			if err := writeSysctl(s); err != nil {
+				errs = append(errs, fmt.Errorf("set %s: %w", s, err))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func writeSysctl(s backend.Sysctl) error {
 	err := os.WriteFile(filepath.Join(procSys, s.Name), []byte(s.Value), 0o644)
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) {
 		return fmt.Errorf("not allowed here; set %s = %s in /etc/sysctl.d: %w", strings.ReplaceAll(s.Name, "/", "."), s.Value, err)

@@ -60,6 +60,24 @@ func (v VXLAN) Data(node string) [2]string {
 	return data
 }
 
+// deviceSettings are those that the device needs for a family.
+func deviceSettings(f subnet.Family, dev string) []backend.Entry {
+	forwarding := backend.Forwarding(f, dev)
+	forwarding.Dev = dev
+	if f == subnet.IPv4 {
+		return []backend.Entry{forwarding}
+	}
+	six := func(name, value string) backend.Sysctl {
+		return backend.Sysctl{Name: "net/ipv6/conf/" + dev + "/" + name, Value: value, Optional: true, Dev: dev}
+	}
+	return []backend.Entry{
+		six("disable_ipv6", "0"), // as new devices are where the host has it off for all
+		forwarding,
+		six("accept_ra", "0"),     // no peer is this host's router
+		six("addr_gen_mode", "1"), // no link-local address: nobody on the link speaks but through rows of ours
+	}
+}
+
 // Node implements backend.Backend.
 func (v VXLAN) Node(in backend.Input) backend.State {
 	dev := v.Device()
@@ -71,7 +89,7 @@ func (v VXLAN) Node(in backend.Input) backend.State {
 	})
 	for f, own := range in.Self.Subnets {
 		if own.IsValid() {
-			s.Add(backend.Forwarding(subnet.Family(f), dev))
+			s.Add(deviceSettings(subnet.Family(f), dev)...)
 			gw := subnet.Gateway(own)
 			s.Add(backend.Addr{Dev: dev, Prefix: netip.PrefixFrom(gw, gw.BitLen())})
 		}

@@ -1,13 +1,87 @@
 package lab
 
 import (
+	"net"
 	"strings"
 	"testing"
 
+	"golang.org/x/net/ipv6"
 	"golang.org/x/sys/unix"
 
 	"tulle/subnet"
 )
+
+// A host may have its addresses and its default route from router
+// advertisements, which the kernel follows no longer when it forwards.
+func TestRouterAdvertisements(t *testing.T) {
+	t.Parallel()
+	l := up(t, Options{Nodes: 1, Families: families(t, "6"), Underlay: families(t, "6")})
+	node := l.Nodes()[0]
+	stopDaemon(t, node, unix.SIGTERM)
+	sh := func(script string) string {
+		t.Helper()
+		text, err := node.ExecInput(t.Context(), script, "sh", "-eu")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	sh(`ip link del tulle.1; ip -6 route del default
+		sysctl -qw net.ipv6.conf.all.forwarding=0 net.ipv6.conf.eth0.accept_ra=1`)
+	const learned = "ip -6 route show default proto ra; ip -6 address show dev eth0 dynamic"
+	learns := func() {
+		t.Helper()
+		heals(t, func() error {
+			l.advertise(t)
+			if text := sh(learned); !strings.Contains(text, "default via fe80::") || !strings.Contains(text, "inet6 2001:db8:0:0:") && !strings.Contains(text, "inet6 2001:db8::") {
+				return errNot("learned from the router: " + text)
+			}
+			return nil
+		})
+	}
+	learns()
+	startReady(t, node)
+	if text := sh("sysctl -n net.ipv6.conf.all.forwarding net.ipv6.conf.eth0.accept_ra"); text != "1\n2\n" {
+		t.Errorf("forwarding and accept_ra are %q, want 1 and 2", text)
+	}
+	if text := sh(learned); !strings.Contains(text, "default via fe80::") {
+		t.Errorf("the default route is gone:\n%s", text)
+	}
+	// It is followed from then on, too, by a device made anew as well.
+	sh("ip link set eth0 down; ip link del eth0")
+	if err := l.plug(node); err != nil {
+		t.Fatal(err)
+	}
+	sh("ip -6 route del default proto static || ip -6 route del default || true")
+	learns()
+	heals(t, func() error { return node.Ready(t.Context()) })
+	wantRight(t, node)
+}
+
+// advertise sends a router advertisement (RFC 4861, section 4.2) from the
+// underlay's router, with its prefix to make addresses of.
+func (l *Lab) advertise(t *testing.T) {
+	t.Helper()
+	packet := append([]byte{134, 0, 0, 0, 64, 0, 0x07, 0x08, 0, 0, 0, 0, 0, 0, 0, 0}, // for 1800 s
+		3, 4, 64, 0xc0, 0, 0, 0x0e, 0x10, 0, 0, 0x0e, 0x10, 0, 0, 0, 0) // on the link, for addresses, for an hour
+	prefix := addresses[subnet.IPv6].underlay.Masked().Addr().As16()
+	packet = append(packet, prefix[:]...)
+	err := l.Host("underlay").Net(func() error {
+		conn, err := net.ListenPacket("ip6:ipv6-icmp", "::")
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		if err := ipv6.NewPacketConn(conn).SetMulticastHopLimit(255); err != nil {
+			return err
+		}
+		_, err = conn.WriteTo(packet, &net.IPAddr{IP: net.IPv6linklocalallnodes, Zone: underlayBridge})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
 
 func families(t *testing.T, text string) Families {
 	t.Helper()
