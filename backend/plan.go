@@ -92,7 +92,7 @@ func (p *Plan) Rows(l subnet.Lease) []Entry {
 func (p *Plan) rows(l subnet.Lease, how planned) ([]Entry, error) {
 	in := p.in
 	in.Nexthops = in.Nexthops && !how.noNexthop
-	return p.backend.Peer(in, l)
+	return p.backend.Peer(in, in.Network.Restrict(l))
 }
 
 // Follow makes want, which is the result of the last Follow or empty before the

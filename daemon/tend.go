@@ -72,7 +72,7 @@ func (d *daemon) survey() {
 			network = s.Network
 		}
 	default:
-		fault = fmt.Errorf("this node's subnet %s does not fit in it; restart tulled to take another", d.site.self)
+		fault = fmt.Errorf("this node's subnet %s does not fit in it, or its families are others; restart tulled to take another, or one more", d.site.self)
 	}
 	d.badNetwork.set(faultOf("config", fault))
 	before := past{addrs: d.site.underlay.Addrs, advertised: d.site.advertised}

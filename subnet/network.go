@@ -87,6 +87,17 @@ func (n Network) Prefixes() []netip.Prefix {
 	return all
 }
 
+// Restrict is the lease without what it says of a family that this Network does
+// not use: nodes come to a Network with another family one after another.
+func (n Network) Restrict(l Lease) Lease {
+	for f, p := range n.Pools {
+		if !p.IsValid() {
+			l.Subnets[f] = netip.Prefix{}
+		}
+	}
+	return l
+}
+
 // Has reports whether an address is one of the pods' network.
 func (n Network) Has(a netip.Addr) bool {
 	for _, p := range n.Pools {

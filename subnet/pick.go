@@ -12,13 +12,17 @@ import (
 var ErrFull = errors.New("no free subnet")
 
 // Pick chooses a subnet in each family of the Network that overlaps none of the
-// leases. The search starts at a place derived from the node's name, so that
+// leases; in a family where keep has one, that is it. The search starts at a place derived from the node's name, so that
 // nodes that start together seldom want the same subnet and a node that lost
 // everything is likely to get its old one back.
-func Pick(n Network, node string, leases []Lease) ([2]netip.Prefix, error) {
+func Pick(n Network, node string, keep [2]netip.Prefix, leases []Lease) ([2]netip.Prefix, error) {
 	var picked [2]netip.Prefix
 	for f, p := range n.Pools {
 		if !p.IsValid() {
+			continue
+		}
+		if keep[f].IsValid() {
+			picked[f] = keep[f]
 			continue
 		}
 		taken := map[netip.Prefix]bool{}

@@ -31,14 +31,14 @@ func TestPickFillsTheNetwork(t *testing.T) {
 		var leases []Lease
 		seen := map[netip.Prefix]bool{}
 		for i := range n.Pools[f].Size() {
-			subnets, err := Pick(n, fmt.Sprintf("node%d", i), leases)
+			subnets, err := Pick(n, fmt.Sprintf("node%d", i), [2]netip.Prefix{}, leases)
 			if s := subnets[f]; err != nil || seen[s] || !n.Pools[f].Contains(s) {
 				t.Fatalf("Pick no. %d = %s, %v, want one that is free", i, s, err)
 			}
 			seen[subnets[f]] = true
 			leases = append(leases, Lease{Subnets: subnets})
 		}
-		if got, err := Pick(n, "one too many", leases); !errors.Is(err, ErrFull) {
+		if got, err := Pick(n, "one too many", [2]netip.Prefix{}, leases); !errors.Is(err, ErrFull) {
 			t.Errorf("Pick in a full network = %v, %v, want %v", got, err, ErrFull)
 		}
 	}
@@ -50,7 +50,7 @@ func TestPickAvoidsOtherLengths(t *testing.T) {
 	leases := []Lease{lease("10.244.8.0/21"), lease("10.244.1.0/26"), lease("10.244.2.64/26")}
 	free := map[string]bool{"10.244.3.0/24": true, "10.244.4.0/24": true, "10.244.5.0/24": true, "10.244.6.0/24": true, "10.244.7.0/24": true}
 	for i := range 50 {
-		subnets, err := Pick(n, fmt.Sprintf("node%d", i), leases)
+		subnets, err := Pick(n, fmt.Sprintf("node%d", i), [2]netip.Prefix{}, leases)
 		if got := subnets[IPv4].String(); err != nil || !free[got] {
 			t.Errorf("Pick = %s, %v, want one of %v", got, err, free)
 		}
@@ -64,8 +64,8 @@ func TestPickSpreads(t *testing.T) {
 	seen := map[netip.Prefix]int{}
 	for i := range 1000 {
 		node := fmt.Sprintf("node%d", i)
-		first, _ := Pick(n, node, nil)
-		again, _ := Pick(n, node, nil)
+		first, _ := Pick(n, node, [2]netip.Prefix{}, nil)
+		again, _ := Pick(n, node, [2]netip.Prefix{}, nil)
 		if first != again {
 			t.Errorf("%s wants %s and then %s", node, first[IPv4], again[IPv4])
 		}
@@ -79,7 +79,7 @@ func TestPickSpreads(t *testing.T) {
 func TestPickInAHugePool(t *testing.T) {
 	t.Parallel()
 	n := parse(t, `{"EnableIPv4": false, "EnableIPv6": true, "IPv6Network": "::/0", "IPv6SubnetLen": 126}`)
-	subnets, err := Pick(n, "node1", nil)
+	subnets, err := Pick(n, "node1", [2]netip.Prefix{}, nil)
 	if err != nil || !n.Pools[IPv6].Contains(subnets[IPv6]) {
 		t.Errorf("Pick = %v, %v", subnets, err)
 	}

@@ -10,21 +10,21 @@ import (
 
 // peer is a lease that makes sense.
 type peer struct {
-	addr netip.Addr     // underlay address of its VTEP
-	mac  [2]backend.MAC // of its VXLAN device, by Family of the subnet; zero: it has none yet
+	addr netip.Addr  // underlay address of its VTEP
+	mac  backend.MAC // of its VXLAN device; zero: it has none yet
 }
 
-func (p peer) vtep(f int) bool { return p.mac[f] != backend.MAC{} }
+func (p peer) vtep() bool { return p.mac != backend.MAC{} }
 
 // peer reads a lease and checks it, looked at alone.
 func (v VXLAN) peer(in backend.Input, l subnet.Lease) (peer, error) {
-	family := subnet.FamilyOf(in.Underlay.Addr())
+	family := in.Underlay.Family
 	p := peer{addr: l.Addrs[family]}
 	if err := in.CheckPeer(l); err != nil {
 		return p, err
 	}
 	if !p.addr.IsValid() {
-		return p, fmt.Errorf("it has no %s address, which our underlay needs", family)
+		return p, fmt.Errorf("it has no %s address, which packets between nodes travel over here; if all nodes have %s, set IPv6Underlay in the network", family, subnet.IPv6)
 	}
 	if err := in.CheckAddr(p.addr); err != nil {
 		return p, err
@@ -32,21 +32,28 @@ func (v VXLAN) peer(in backend.Input, l subnet.Lease) (peer, error) {
 	if l.Type != subnet.VXLAN {
 		return p, nil
 	}
-	for f, s := range l.Subnets {
-		if !s.IsValid() {
-			continue
-		}
-		t, err := parseVTEP(l.Data[f])
-		if err != nil {
-			return p, err
-		}
-		if t.VNI != v.network.Backend.VNI {
-			return p, fmt.Errorf("its VNI is %d, ours is %d", t.VNI, v.network.Backend.VNI)
-		}
-		if t.MAC == v.mac(in.Self.Node) {
-			return p, fmt.Errorf("its VtepMAC %s is our own", t.MAC)
-		}
-		p.mac[f] = t.MAC
+	t, err := parseVTEP(data(in, l))
+	if err != nil {
+		return p, err
 	}
+	if t.VNI != v.network.Backend.VNI {
+		return p, fmt.Errorf("its VNI is %d, ours is %d", t.VNI, v.network.Backend.VNI)
+	}
+	if t.MAC == v.mac(in.Self.Node) {
+		return p, fmt.Errorf("its VtepMAC %s is our own", t.MAC)
+	}
+	p.mac = t.MAC
 	return p, nil
+}
+
+// data is what a lease tells of the device that our packets come to. A node of
+// flannel has two, each for packets inside packets of its own family, and takes
+// what comes to either: so the one of the underlay's family is the one to send
+// to, whatever is inside. A lease of pods of the other family alone, which no
+// flannel has over such an underlay, tells of its one device there.
+func data(in backend.Input, l subnet.Lease) string {
+	if own := l.Data[in.Underlay.Family]; own != "" {
+		return own
+	}
+	return l.Data[1-in.Underlay.Family]
 }

@@ -122,14 +122,14 @@ func (v VXLAN) Peer(in backend.Input, l subnet.Lease) ([]backend.Entry, error) {
 		}
 		via, err := in.Neighbour(l, subnet.Family(f))
 		switch {
-		case err == nil && (v.network.Backend.DirectRouting || !p.vtep(f)):
+		case err == nil && (v.network.Backend.DirectRouting || !p.vtep()):
 			rows = append(rows, in.RouteTo(dst, backend.Nexthop{Via: via, Dev: in.Underlay.Dev})...)
 			continue
-		case !p.vtep(f):
+		case !p.vtep():
 			return nil, fmt.Errorf("its backend is %q still, and %w", l.Type, err)
 		}
 		dev, gw := v.Device(), subnet.Gateway(dst)
-		rows = append(rows, backend.FDB{Dev: dev, MAC: p.mac[f], Dst: p.addr}, backend.Neigh{Dev: dev, IP: gw, MAC: p.mac[f]})
+		rows = append(rows, backend.FDB{Dev: dev, MAC: p.mac, Dst: p.addr}, backend.Neigh{Dev: dev, IP: gw, MAC: p.mac})
 		rows = append(rows, in.RouteTo(dst, backend.Nexthop{Via: gw, Dev: dev, Onlink: true})...)
 	}
 	return rows, nil

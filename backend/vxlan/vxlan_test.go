@@ -101,6 +101,7 @@ func TestPeerRefused(t *testing.T) {
 		{"outside of the network", func(l *subnet.Lease) { l.Subnets[subnet.IPv4] = netip.MustParsePrefix("8.8.8.0/24") }, "outside of the configured Network"},
 		{"the whole network", func(l *subnet.Lease) { l.Subnets[subnet.IPv4] = netip.MustParsePrefix("10.244.0.0/16") }, "outside of the configured Network"},
 		{"no address of our underlay's family", func(l *subnet.Lease) { l.Addrs[subnet.IPv4] = netip.Addr{} }, "no IPv4 address"},
+		{"an address of the link alone", func(l *subnet.Lease) { l.Addrs[subnet.IPv4] = netip.MustParseAddr("169.254.0.1") }, "169.254.0.1 is not a host's"},
 		{"loopback", func(l *subnet.Lease) { l.Addrs[subnet.IPv4] = netip.MustParseAddr("127.0.0.1") }, "127.0.0.1 is not a host's"},
 		{"multicast", func(l *subnet.Lease) { l.Addrs[subnet.IPv4] = netip.MustParseAddr("224.0.0.1") }, "224.0.0.1 is not a host's"},
 		{"broadcast", func(l *subnet.Lease) { l.Addrs[subnet.IPv4] = netip.MustParseAddr("255.255.255.255") }, "255.255.255.255 is not a host's"},
@@ -168,6 +169,61 @@ func TestChangeOver(t *testing.T) {
 	}
 }
 
+// A flannel with both families has two devices, and unpacks what comes to either.
+// Ours sends to the one of the family that it sends in, whatever is inside.
+func TestPeerWithADeviceForEachFamily(t *testing.T) {
+	t.Parallel()
+	n := network(t, both)
+	l := nodeLease(2, n.Pools)
+	l.Node = ""
+	l.Data = [2]string{`{"VNI":1,"VtepMAC":"0a:00:00:00:00:04"}`, `{"VNI":1,"VtepMAC":"0a:00:00:00:00:06"}`}
+	for family, want := range [2]string{subnet.IPv4: "0a:00:00:00:00:04 192.0.2.2", subnet.IPv6: "0a:00:00:00:00:06 2001:db8::2"} {
+		in := nodeInput(n)
+		in.Underlay.Family = subnet.Family(family)
+		rows, err := vxlan.New(n).Peer(in, l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		neighbours := 0
+		for _, row := range rows {
+			switch row := row.(type) {
+			case backend.FDB:
+				if got := row.MAC.String() + " " + row.Dst.String(); got != want {
+					t.Errorf("over %s: frames go to %s, want %s", in.Underlay.Family, got, want)
+				}
+			case backend.Neigh:
+				neighbours++
+				if !strings.HasPrefix(want, row.MAC.String()) {
+					t.Errorf("over %s: %s, want the device of that family", in.Underlay.Family, row)
+				}
+			}
+		}
+		if neighbours != 2 {
+			t.Errorf("over %s: %d neighbours, want one for each subnet", in.Underlay.Family, neighbours)
+		}
+	}
+}
+
+// A peer that has come to a network with one more family before us is reached in
+// the family that we share.
+func TestPeerWithAnotherFamilyMore(t *testing.T) {
+	t.Parallel()
+	n := network(t, four)
+	in := nodeInput(n)
+	in.Guard = backend.GuardStrict
+	desired := func(l subnet.Lease) string {
+		t.Helper()
+		state, faults := backend.Desired(vxlan.New(n), in, nil, subnet.NewLeases([]subnet.Record{{Lease: l}}))
+		if len(faults) > 0 {
+			t.Errorf("left out: %v", faults)
+		}
+		return state.String()
+	}
+	if got, want := desired(nodeLease(2, network(t, both).Pools)), desired(nodeLease(2, n.Pools)); got != want {
+		t.Errorf("Desired =\n%s\nwant\n%s", got, want)
+	}
+}
+
 func TestSubnetOverTheUnderlay(t *testing.T) {
 	t.Parallel()
 	n := network(t, `{"Network": "192.0.0.0/16"}`)
@@ -215,7 +271,7 @@ func TestMTU(t *testing.T) {
 		n := network(t, text)
 		in := nodeInput(n)
 		got := [2]int{vxlan.New(n).MTU(in.Underlay)}
-		in.Underlay.Addrs[subnet.IPv4] = netip.Addr{}
+		in.Underlay.Family = subnet.IPv6
 		got[1] = vxlan.New(n).MTU(in.Underlay)
 		if got != want {
 			t.Errorf("MTU over IPv4 and IPv6 with %s = %v, want %v", text, got, want)

@@ -84,7 +84,7 @@ func (s *Store) acquire(ctx context.Context, h *held) (v *view, wrote bool, err 
 // is alive and of the right length, none if the key is a reservation, or a new
 // one.
 func (s *Store) lifetime(ctx context.Context, c choice, ttl time.Duration, fresh *clientv3.LeaseID) (clientv3.LeaseID, error) {
-	if c.old.Created != 0 && c.old.Subnets == c.lease.Subnets {
+	if c.old.Created != 0 && c.old.Overlaps(c.lease) {
 		if c.old.ID == 0 {
 			return 0, nil
 		}
@@ -123,7 +123,7 @@ func (s *Store) write(ctx context.Context, v *view, c choice, id clientv3.LeaseI
 	unchanged := []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(s.configKey()), "=", v.configRev)}
 	if c.old.Created != 0 && c.old.Subnets == c.lease.Subnets {
 		modified = c.old.Modified
-	} else if c.old.Created != 0 { // ours from a former network, which no longer fits
+	} else if c.old.Created != 0 { // ours from a former network, with which not all fits
 		old := s.leaseKey(c.old.Key())
 		do = append(do, clientv3.OpDelete(old))
 		unchanged = append(unchanged, clientv3.Compare(clientv3.ModRevision(old), "=", c.old.Modified))

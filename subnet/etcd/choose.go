@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"tulle/subnet"
 )
@@ -60,10 +61,32 @@ func choose(v *view, c Claim) (choice, error) {
 	} else if c.Only {
 		return choice{}, fmt.Errorf("our subnet %s is no longer one of the network's; restart tulled to take another", lease)
 	}
-	if lease.Subnets, err = subnet.Pick(v.network, lease.Node, v.taken()); err != nil {
+	if lease.Subnets, err = subnet.Pick(v.network, lease.Node, kept(v, old, c.Prefer), v.taken()); err != nil {
 		return choice{}, err
 	}
 	return choice{lease, old}, nil
+}
+
+// kept is what a node keeps when the network has not the families any more that
+// the node has subnets of: what fits of its old lease, and else of what it
+// remembers, if nobody else has that.
+func kept(v *view, old subnet.Record, prefer [2]netip.Prefix) [2]netip.Prefix {
+	others := slices.DeleteFunc(v.taken(), func(l subnet.Lease) bool { return old.Created != 0 && l.Subnets == old.Subnets })
+	var keep [2]netip.Prefix
+	for f := range keep {
+		for _, s := range [][2]netip.Prefix{old.Subnets, prefer} {
+			var one subnet.Lease
+			one.Subnets[f] = s[f]
+			if !v.network.Contains(one) {
+				continue
+			}
+			if _, taken := overlapping(others, one); !taken {
+				keep[f] = s[f]
+				break
+			}
+		}
+	}
+	return keep
 }
 
 func overlapping(leases []subnet.Lease, l subnet.Lease) (subnet.Lease, bool) {

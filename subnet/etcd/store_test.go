@@ -189,6 +189,55 @@ func TestAcquire(t *testing.T) {
 	}
 }
 
+// A network that gets a family, or loses one, leaves a node what it has of the
+// other: its pods keep their addresses.
+func TestNetworkOfOtherFamilies(t *testing.T) {
+	t.Parallel()
+	const both = `{"EnableIPv6":true,"Network":"10.244.0.0/16","IPv6Network":"fd42::/48"}`
+	own := `{"PublicIP":"192.0.2.10","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"0a:00:00:00:00:01"},"Node":"node1"}`
+	foreign := strings.Replace(strings.Replace(own, "192.0.2.10", "192.0.2.77", 1), "node1", "node7", 1)
+	four, six := netip.MustParsePrefix("10.244.7.0/24"), netip.MustParsePrefix("fd42:0:0:7::/64")
+	for _, test := range []struct {
+		name, network string
+		there         map[string]string
+		prefer        [2]netip.Prefix
+		want          string // the lease's key
+		reserved      bool
+	}{
+		{"IPv6 comes", both, map[string]string{"10.244.7.0-24": own}, [2]netip.Prefix{four}, "10.244.7.0-24&fd42:0:0:a918::-64", true},
+		{"IPv6 comes, and nothing is remembered", both, map[string]string{"10.244.7.0-24": own}, [2]netip.Prefix{}, "10.244.7.0-24&fd42:0:0:a918::-64", true},
+		{"IPv6 comes, and the lease has run out", both, nil, [2]netip.Prefix{four}, "10.244.7.0-24&fd42:0:0:a918::-64", false},
+		{"IPv6 comes, and another has what was remembered", both, map[string]string{"10.244.7.0-24": foreign}, [2]netip.Prefix{four}, "10.244.193.0-24&fd42:0:0:a918::-64", false},
+		{"IPv6 goes", small, map[string]string{"10.244.7.0-24&fd42:0:0:7::-64": own}, [2]netip.Prefix{four, six}, "10.244.7.0-24", true},
+		{"IPv4 goes", `{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fd42::/48"}`, map[string]string{"10.244.7.0-24&fd42:0:0:7::-64": own}, [2]netip.Prefix{four, six},
+			"0.0.0.0-0&fd42:0:0:7::-64", true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, test.network)
+			for key, value := range test.there {
+				w.put(t, "/subnets/"+key, value)
+			}
+			l := acquire(t, w.open(t), func(n subnet.Network) (etcd.Claim, error) {
+				c, err := node("node1", "192.0.2.10")(n)
+				c.Prefer = test.prefer
+				return c, err
+			})
+			if l.Key() != test.want {
+				t.Errorf("the lease is %s, want %s", l.Key(), test.want)
+			}
+			if _, id, _ := w.get(t, "/subnets/"+test.want); (id == 0) != test.reserved {
+				t.Errorf("the key %s has the etcd lease %x, want none is %t", test.want, id, test.reserved)
+			}
+			for key, value := range test.there {
+				if left, _, _ := w.get(t, "/subnets/"+key); key != test.want && value == own && left != "" {
+					t.Errorf("the old lease %s is still there", key)
+				}
+			}
+		})
+	}
+}
+
 // A restart writes nothing, so no other node hears of it.
 func TestAcquireAgainWritesNothing(t *testing.T) {
 	t.Parallel()
