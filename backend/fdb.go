@@ -13,10 +13,15 @@ type FDB struct {
 	Dst netip.Addr
 }
 
-// Key is the device and the MAC address.
+// Key is the device and the MAC address. Frames to a group or to no address known
+// may travel to several VTEPs at once: rows for those, none of which we want,
+// differ in the VTEP as well.
 func (f FDB) Key() Key {
 	k := Key{Kind: KindFDB, Name: f.Dev}
 	copy(k.id[:], f.MAC[:])
+	if !f.MAC.IsUnicast() {
+		k.Name += " " + f.Dst.String()
+	}
 	return k
 }
 

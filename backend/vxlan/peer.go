@@ -46,6 +46,19 @@ func (v VXLAN) peer(in backend.Input, l subnet.Lease) (peer, error) {
 	return p, nil
 }
 
+// gateway is the address by which routes reach a subnet of the peer: its first,
+// as with flannel. For IPv6 it is the link-local one that follows from the MAC
+// address (RFC 4291, appendix A): the kernel refuses a gateway with another address
+// where some route of the host leads to that by another device, be it one for
+// all of fd00::/8.
+func (p peer) gateway(s netip.Prefix) netip.Addr {
+	if s.Addr().Is4() {
+		return subnet.Gateway(s)
+	}
+	m := p.mac
+	return netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 8: m[0] ^ 2, m[1], m[2], 0xff, 0xfe, m[3], m[4], m[5]})
+}
+
 // data is what a lease tells of the device that our packets come to. A node of
 // flannel has two, each for packets inside packets of its own family, and takes
 // what comes to either: so the one of the underlay's family is the one to send

@@ -3,7 +3,7 @@
 //
 // For each remote node there is one FDB row (the VTEP's MAC address to its
 // underlay address), one permanent neighbour (the first address of the remote
-// subnet to that MAC address), and one route to the remote subnet by way of
+// subnet, or for IPv6 the link-local one, to that MAC address), and one route to the remote subnet by way of
 // that neighbour, through a nexthop object where the kernel has them. The
 // device learns nothing and asks nobody: no multicast, no L2 or L3 misses.
 //
@@ -128,7 +128,7 @@ func (v VXLAN) Peer(in backend.Input, l subnet.Lease) ([]backend.Entry, error) {
 		case !p.vtep():
 			return nil, fmt.Errorf("its backend is %q still, and %w", l.Type, err)
 		}
-		dev, gw := v.Device(), subnet.Gateway(dst)
+		dev, gw := v.Device(), p.gateway(dst)
 		rows = append(rows, backend.FDB{Dev: dev, MAC: p.mac, Dst: p.addr}, backend.Neigh{Dev: dev, IP: gw, MAC: p.mac})
 		rows = append(rows, in.RouteTo(dst, backend.Nexthop{Via: gw, Dev: dev, Onlink: true})...)
 	}

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/netip"
 	"testing"
 
 	"tulle/subnet"
@@ -103,7 +102,13 @@ func leaseKey(t *testing.T, h *Host) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return subnet.Lease{Subnets: [2]netip.Prefix{file.Subnets[subnet.IPv4].Masked()}}.Key()
+	var l subnet.Lease
+	for f, bridge := range file.Subnets {
+		if bridge.IsValid() {
+			l.Subnets[f] = bridge.Masked()
+		}
+	}
+	return l.Key()
 }
 
 // lease is a node's lease in etcd.

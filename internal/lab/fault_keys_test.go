@@ -107,7 +107,7 @@ func TestGarbageAmongTheLeases(t *testing.T) {
 		return fmt.Sprintf("%s-%d", p.Addr(), bits)
 	}
 	fill := strings.NewReplacer(
-		"$OWNMAC", macOf(own), "$PEERMAC", macOf(peer),
+		"$OWNMAC", macOf(own, subnet.IPv4), "$PEERMAC", macOf(peer, subnet.IPv4),
 		"$OWNSUPER", around(own, 20), "$OWNSUB", around(own, 25), "$PEERSUPER", around(peer, 20), "$PEERSUB", around(peer, 25),
 		"$OWN", own.Addrs[subnet.IPv4].String(), "$PEER", peer.Addrs[subnet.IPv4].String())
 

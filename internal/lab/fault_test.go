@@ -52,31 +52,83 @@ type victim struct {
 	*Host
 	lab       *Lab
 	near, far *Pod // on the node, and on another one
-	vars      string
+	family    subnet.Family
+	vars      map[string]string
 }
 
 func newVictim(t *testing.T, l *Lab) victim {
 	t.Helper()
+	return newVictimOf(t, l, subnet.IPv4)
+}
+
+// newVictimOf is a victim of faults in one family, of the pods and of the packets
+// between hosts alike.
+func newVictimOf(t *testing.T, l *Lab, f subnet.Family) victim {
+	t.Helper()
 	near, far := l.Pods[0], l.Pods[len(l.Pods)-1]
-	v := victim{Host: near.host, lab: l, near: near, far: far}
+	v := victim{Host: near.host, lab: l, near: near, far: far, family: f}
 	own, peer := l.lease(t, near.host), l.lease(t, far.host)
-	dst := peer.Subnets[subnet.IPv4]
-	gw := subnet.Gateway(dst).As4()
-	v.vars = fmt.Sprintf("MAC=%s PEER=%s DST=%s GW=%s ID=%d OWN=%s\n", macOf(peer), peer.Addrs[subnet.IPv4], dst, subnet.Gateway(dst),
-		uint32(gw[0])<<24|uint32(gw[1])<<16|uint32(gw[2])<<8|uint32(gw[3]), subnet.Gateway(own.Subnets[subnet.IPv4]))
+	gw := subnet.Gateway(peer.Subnets[f]).String()
+	if f == subnet.IPv6 {
+		neighbours, err := v.Exec(t.Context(), "ip", "-6", "neigh", "show", "dev", "tulle.1", "nud", "permanent")
+		if err != nil || !strings.Contains(neighbours, macOf(peer, f)) {
+			t.Fatalf("no neighbour %s: %v\n%s", macOf(peer, f), err, neighbours)
+		}
+		gw = strings.Fields(neighbours)[0] // the only peer's
+	}
+	nexthops, err := v.Exec(t.Context(), "ip", "nexthop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := regexp.MustCompile(`(?m)^id (\d+) via ` + gw + ` `).FindStringSubmatch(nexthops)
+	if id == nil {
+		t.Fatalf("no nexthop object via %s:\n%s", gw, nexthops)
+	}
+	v.vars = map[string]string{
+		"MAC": macOf(peer, f), "PEER": peer.Addrs[f].String(), "DST": peer.Subnets[f].String(), "GW": gw, "ID": id[1],
+		"OWN": subnet.Gateway(own.Subnets[f]).String(), "LOCAL": own.Addrs[f].String(), "ROUTER": addresses[f].underlay.Addr().String(),
+		"PODS": addresses[f].pods.String(), "HOST": strconv.Itoa(f.Bits()), "IPTABLES": iptables[f],
+	}
+	for name, both := range map[string][2]string{
+		"NOBODY":   {"192.0.2.99", "2001:db8::99"}, // on the underlay
+		"NOBODY2":  {"192.0.2.98", "2001:db8::98"},
+		"NOGW":     {"10.244.255.9", "fe80::9"},
+		"NOSUBNET": {"10.244.254.0/24", "fd00:10:244:fe::/64"},
+		"NOADDR":   {"10.244.254.1/32", "fd00:10:244:fe::1/128"},
+		"ELSE":     {"203.0.113.0/24", "2001:db8:f::/48"},
+		"WIDE":     {"24", "127"},
+		"TABLES":   {"ip", "ip6"}, // of nft(8)
+		"VTEPS":    {"vteps.ip", "vteps.ip6"},
+		"SOURCES":  {"sources.ip.ip.24", "sources.ip6.ip6.64"},
+		"FORWARD":  {"net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"},
+		"CONF":     {"net/ipv4/conf", "net/ipv6/conf"},
+	} {
+		v.vars[name] = both[f]
+	}
 	return v
+}
+
+// fill puts the victim's variables into a text.
+func (v victim) fill(text string) string {
+	return os.Expand(text, func(name string) string {
+		value, ok := v.vars[name]
+		if !ok {
+			value = "$" + name // the shell's
+		}
+		return value
+	})
 }
 
 var macText = regexp.MustCompile(`([0-9a-f]{2}:){5}[0-9a-f]{2}`)
 
 // macOf is the MAC address of a lease's VXLAN device.
-func macOf(l subnet.Lease) string { return macText.FindString(l.Data[subnet.IPv4]) }
+func macOf(l subnet.Lease, f subnet.Family) string { return macText.FindString(l.Data[f]) }
 
 // sh runs a shell script in the node. Variables there name the rows that lead
 // to the far pod's node.
 func (v victim) sh(t *testing.T, script string) string {
 	t.Helper()
-	text, err := v.ExecInput(t.Context(), v.vars+script, "sh", "-eu")
+	text, err := v.ExecInput(t.Context(), v.fill(script), "sh", "-eu")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,14 +139,18 @@ func (v victim) sh(t *testing.T, script string) string {
 const rowsScript = `
 ip -o -d link show tulle.1
 ip -o -4 address show dev tulle.1
+ip -o -6 address show dev tulle.1 scope global
 ip route
+ip -6 route show root fd00:10:244::/56
 ip nexthop
 ip neigh show dev tulle.1 nud permanent
 bridge fdb show dev tulle.1
 nft -s list table inet tulle.1 | grep -v packets
 echo bridge $(ip -o link show cni0 | grep -o 'mtu [0-9]*')
-echo forward $(cat /proc/sys/net/ipv4/ip_forward)
+echo forward $(cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding)
 iptables-save
+echo ip6tables
+ip6tables-save
 `
 
 var ifIndex = regexp.MustCompile(`(?m)^\d+: `)
@@ -112,6 +168,9 @@ func rows(ctx context.Context, h *Host) string {
 	slices.Sort(lines)
 	reached := false // our chain, by a packet that is forwarded
 	for rule := range strings.Lines(rules) {
+		if rule == "ip6tables\n" {
+			lines, reached = append(lines, "ip6tables"), false
+		}
 		reached = reached || strings.Contains(rule, "-A FORWARD -j TULLE-FORWARD")
 		if strings.Contains(rule, "TULLE") && !strings.HasPrefix(rule, ":") || !reached && strings.HasPrefix(rule, "-A FORWARD") {
 			lines = append(lines, strings.TrimSpace(rule))
@@ -227,6 +286,22 @@ func (j journal) count(t *testing.T, words string) int {
 	return strings.Count(j.text(t), words)
 }
 
+var changesTold = regexp.MustCompile(`"change": "|"changes": (\d+)`)
+
+// changes is how many changes of the kernel the log tells, one by one or together.
+func (j journal) changes(t *testing.T) int {
+	t.Helper()
+	sum := 0
+	for _, m := range changesTold.FindAllStringSubmatch(j.text(t), -1) {
+		n, err := strconv.Atoi(m[1])
+		if err != nil {
+			n = 1 // it is told by itself
+		}
+		sum += n
+	}
+	return sum
+}
+
 // wantOnce checks that the log has a line with these words, and only one.
 func (j journal) wantOnce(t *testing.T, words string) {
 	t.Helper()
@@ -248,7 +323,7 @@ func (j journal) tells(t *testing.T, words string) func() error {
 // probe starts a probe between the pods of the victim.
 func (v victim) probe(t *testing.T) *Probe {
 	t.Helper()
-	p, err := StartProbe(v.near, v.far, subnet.IPv4)
+	p, err := StartProbe(v.near, v.far, v.family)
 	if err == nil {
 		err = answers(t, p)
 	}
