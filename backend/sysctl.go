@@ -14,9 +14,9 @@ type Sysctl struct {
 	// Optional says that the setting belongs to a module which the host may do
 	// without, or to a device; while it does not exist, there is nothing to set.
 	Optional bool
-	// Dev is the device of ours that the setting belongs to, if it does. It is set
-	// as soon as the device is made.
-	Dev string
+	// Ours says that the setting is of a device of ours. It is set as soon as the
+	// device is made.
+	Ours bool
 }
 
 // IPv6Forwarding makes the host forward IPv6 packets.

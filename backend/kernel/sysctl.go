@@ -22,7 +22,7 @@ func (k *Kernel) dumpSysctls(have, want backend.State) error {
 			continue
 		}
 		s := e.(backend.Sysctl)
-		if s.Dev != "" {
+		if s.Ours {
 			k.settings = append(k.settings, s)
 		}
 		text, err := os.ReadFile(filepath.Join(procSys, s.Name))
@@ -50,7 +50,7 @@ func setSysctl(c backend.Change) error {
 func (k *Kernel) prepare(dev string) error {
 	var errs []error
 	for _, s := range k.settings {
-		if s.Dev == dev {
+		if s.Ours && s.Dev() == dev {
 			if err := writeSysctl(s); err != nil {
 				errs = append(errs, fmt.Errorf("set %s: %w", s, err))
 			}

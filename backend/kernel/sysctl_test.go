@@ -11,7 +11,7 @@ import (
 func settings6() backend.State {
 	s := whole()
 	for name, value := range map[string]string{"disable_ipv6": "0", "forwarding": "1", "accept_ra": "0", "addr_gen_mode": "1"} {
-		s.Add(backend.Sysctl{Name: "net/ipv6/conf/tulle.1/" + name, Value: value, Optional: true, Dev: "tulle.1"})
+		s.Add(backend.Sysctl{Name: "net/ipv6/conf/tulle.1/" + name, Value: value, Optional: true, Ours: true})
 	}
 	return s
 }

@@ -63,12 +63,12 @@ func (v VXLAN) Data(node string) [2]string {
 // deviceSettings are those that the device needs for a family.
 func deviceSettings(f subnet.Family, dev string) []backend.Entry {
 	forwarding := backend.Forwarding(f, dev)
-	forwarding.Dev = dev
+	forwarding.Ours = true
 	if f == subnet.IPv4 {
 		return []backend.Entry{forwarding}
 	}
 	six := func(name, value string) backend.Sysctl {
-		return backend.Sysctl{Name: "net/ipv6/conf/" + dev + "/" + name, Value: value, Optional: true, Dev: dev}
+		return backend.Sysctl{Name: "net/ipv6/conf/" + dev + "/" + name, Value: value, Optional: true, Ours: true}
 	}
 	return []backend.Entry{
 		six("disable_ipv6", "0"), // as new devices are where the host has it off for all

@@ -75,7 +75,7 @@ func (l *Lab) advertise(t *testing.T) {
 		if err := ipv6.NewPacketConn(conn).SetMulticastHopLimit(255); err != nil {
 			return err
 		}
-		_, err = conn.WriteTo(packet, &net.IPAddr{IP: net.IPv6linklocalallnodes, Zone: underlayBridge})
+		_, err = conn.WriteTo(packet, &net.IPAddr{IP: net.IPv6linklocalallnodes, Zone: string(firstLink)})
 		return err
 	})
 	if err != nil {
