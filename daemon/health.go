@@ -6,7 +6,6 @@ import (
 	"math/bits"
 	"math/rand/v2"
 	"net/netip"
-	"strings"
 	"sync"
 	"time"
 
@@ -144,15 +143,19 @@ func (d *daemon) nextPeer() (key string, targets [2]reach.Target) {
 func (s site) targets(l subnet.Lease) (targets [2]reach.Target) {
 	for f, a := range s.overlayAddrs(l) {
 		if a.IsValid() {
-			targets[f] = reach.Target{Overlay: a, Underlay: l.Addrs[subnet.FamilyOf(s.underlay.Addr())], MTU: s.backend().MTU(s.underlay)}
+			targets[f] = reach.Target{Overlay: a, Underlay: l.Addrs[s.underlay.Family], MTU: s.backend().MTU(s.underlay)}
 		}
 	}
 	return targets
 }
 
 // overlayAddrs is the addresses of a node itself that packets take the way of
-// its pods to.
+// its pods to: where there is a device of ours, that of the device, and else the
+// one that plain routes lead to.
 func (s site) overlayAddrs(l subnet.Lease) (addrs [2]netip.Addr) {
+	if s.backend().Device() == "" {
+		return l.Addrs
+	}
 	for f, p := range l.Subnets {
 		if p.IsValid() {
 			addrs[f] = subnet.Gateway(p)
@@ -201,7 +204,7 @@ func (h *health) all(leases subnet.Leases) map[string]status.Reach {
 	all := map[string]status.Reach{}
 	for r := range leases.All() {
 		if known := h.reach(r.Key()); known != nil {
-			all[strings.Join(statusLease(r.Lease).Subnets, " ")] = *known
+			all[subnetsText(r.Lease)] = *known
 		}
 	}
 	return all

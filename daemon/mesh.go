@@ -113,7 +113,15 @@ func (d *daemon) reached() status.Reached {
 	return status.Reached{Node: self.Node, Subnet: subnetsText(self), Peers: d.health.all(leases)}
 }
 
-func subnetsText(l subnet.Lease) string { return strings.Join(statusLease(l).Subnets, " ") }
+func subnetsText(l subnet.Lease) string {
+	var texts []string
+	for _, p := range l.Subnets {
+		if p.IsValid() {
+			texts = append(texts, p.String())
+		}
+	}
+	return strings.Join(texts, " ")
+}
 
 // mesh asks all nodes what they reach.
 func (d *daemon) mesh(ctx context.Context) status.Mesh {

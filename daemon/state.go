@@ -40,7 +40,7 @@ func (d *daemon) state(ctx context.Context) status.Node {
 			s.Underlay.Others = append(s.Underlay.Others, c.String())
 		}
 	}
-	self := statusLease(here.self)
+	self := statusLease(here.self, here.underlay.Family)
 	s.Lease, s.Device, s.MTU = &self, here.backend().Device(), here.backend().MTU(here.underlay)
 	want, have, err := rec.Look(ctx)
 	if err != nil {
@@ -55,7 +55,7 @@ func (d *daemon) state(ctx context.Context) status.Node {
 		if r.Lease == here.self {
 			continue
 		}
-		p := status.Peer{Lease: statusLease(r.Lease), LeftOut: leftOut[r.Key()], Awaited: awaited[r.Key()], Reach: d.health.reach(r.Key())}
+		p := status.Peer{Lease: statusLease(r.Lease, here.underlay.Family), LeftOut: leftOut[r.Key()], Awaited: awaited[r.Key()], Reach: d.health.reach(r.Key())}
 		for _, row := range rows[r.Key()] {
 			if f, ok := row.(backend.FDB); ok {
 				p.VTEP = &status.VTEP{Address: f.Dst.String(), MAC: f.MAC.String()}
@@ -86,14 +86,17 @@ func (d *daemon) troubles() []string {
 	return list
 }
 
-func statusLease(l subnet.Lease) status.Lease {
-	s := status.Lease{Node: l.Node, Backend: l.Type}
-	for f, p := range l.Subnets {
+// statusLease is a lease with the address that packets between nodes go to, if it
+// has one of the family that they travel in.
+func statusLease(l subnet.Lease, over subnet.Family) status.Lease {
+	a := l.Addrs[over]
+	if !a.IsValid() {
+		a = l.Addrs[1-over]
+	}
+	s := status.Lease{Node: l.Node, Backend: l.Type, Address: a.String()}
+	for _, p := range l.Subnets {
 		if p.IsValid() {
 			s.Subnets = append(s.Subnets, p.String())
-		}
-		if a := l.Addrs[f]; a.IsValid() && s.Address == "" {
-			s.Address = a.String()
 		}
 	}
 	return s

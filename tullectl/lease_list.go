@@ -61,7 +61,7 @@ func writeLeases(w io.Writer, rows []leaseRow, faults map[string]error) error {
 			end = (time.Duration(row.Left) * time.Second).String()
 			renewed = (time.Duration(row.Granted-row.Left) * time.Second).String() + " ago"
 		}
-		t.Add(strings.Join(row.Subnets, "\n"), orDash(row.Node), row.Address, renewed, end)
+		t.Add(strings.Join(row.Subnets, "\n"), orDash(row.Node), strings.ReplaceAll(row.Address, " and ", "\n"), renewed, end)
 	}
 	if err := t.Write(w, table.Colour(w)); err != nil {
 		return err
