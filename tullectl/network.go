@@ -104,7 +104,7 @@ to etcd. It refuses one that existing leases do not fit in.`,
 func leasesFit(n subnet.Network, leases subnet.Leases) error {
 	var outside []error
 	for r := range leases.All() {
-		if !n.Contains(r.Lease) {
+		if !n.Contains(n.Restrict(r.Lease)) {
 			outside = append(outside, fmt.Errorf("  %s", r.Lease))
 		}
 	}

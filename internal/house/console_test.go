@@ -32,8 +32,34 @@ import (
 //   - scp copies files between hosts, which have no sshd,
 //   - systemctl is a stand-in that starts a service and waits until it is ready.
 //
+// Behind run-in-lab may stand families=46 and underlay=46, as in the flags of
+// tullectl lab up.
+//
 // A document has sessions of one kind.
-var marker = regexp.MustCompile("(?m)^```console run-in-(bare-)?lab\n")
+var marker = regexp.MustCompile("(?m)^```console run-in-(bare-)?lab(?: families=([46]+))?(?: underlay=([46]+))?\n")
+
+// kind is the lab that a document wants.
+type kind struct {
+	bare               bool
+	families, underlay string // empty: the lab's default
+}
+
+func (k kind) options(t *testing.T) lab.Options {
+	t.Helper()
+	if k.bare {
+		return bare
+	}
+	o := lab.Options{Nodes: 3, Pods: 2}
+	for set, text := range map[*lab.Families]string{&o.Families: k.families, &o.Underlay: k.underlay} {
+		if text == "" {
+			continue
+		}
+		if err := set.Set(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return o
+}
 
 // step is a command of a session, and what it should print.
 type step struct {
@@ -44,16 +70,16 @@ type step struct {
 var prompt = regexp.MustCompile(`^([a-z0-9-]+)# (.+)$`)
 
 // sessions returns the steps of all marked blocks of a document, in order, and
-// whether they want a bare lab.
-func sessions(t *testing.T, name, text string) (steps []step, bare bool) {
+// in which kind of lab.
+func sessions(t *testing.T, name, text string) (steps []step, k kind) {
 	t.Helper()
-	blocks := marker.FindAllStringSubmatchIndex(text, -1)
-	for n, at := range blocks {
-		if isBare := at[2] >= 0; n > 0 && isBare != bare {
+	words := marker.FindAllStringSubmatch(text, -1)
+	for n, at := range marker.FindAllStringIndex(text, -1) {
+		this := kind{bare: words[n][1] != "", families: words[n][2], underlay: words[n][3]}
+		if n > 0 && this != k {
 			t.Fatalf("%s: block %d is of another kind than those before", name, n+1)
-		} else {
-			bare = isBare
 		}
+		k = this
 		body, _, closed := strings.Cut(text[at[1]:], "\n```")
 		if !closed {
 			t.Fatalf("%s: block %d does not end", name, n+1)
@@ -74,7 +100,7 @@ func sessions(t *testing.T, name, text string) (steps []step, bare bool) {
 			}
 		}
 	}
-	return steps, bare
+	return steps, k
 }
 
 // pattern is what the output of a step must match.
@@ -137,19 +163,15 @@ func TestDocumentedSessions(t *testing.T) {
 	root.Require(t)
 	found := false
 	for _, name := range files(t, ".md") {
-		steps, isBare := sessions(t, name, read(t, name))
+		steps, k := sessions(t, name, read(t, name))
 		if len(steps) == 0 {
 			continue
 		}
 		found = true
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			o := lab.Options{Nodes: 3, Pods: 2}
-			if isBare {
-				o = bare
-			}
-			l := up(t, o)
-			if isBare {
+			l := up(t, k.options(t))
+			if k.bare {
 				install(t, l)
 			}
 			for _, s := range steps {

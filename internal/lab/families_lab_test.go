@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"fmt"
 	"net"
 	"strings"
 	"testing"
@@ -126,5 +127,82 @@ func TestLabOfEachFamily(t *testing.T) {
 			}
 			restart(t, l, unix.SIGTERM)
 		})
+	}
+}
+
+// A network gets IPv6 while pods talk: nodes come to it one after another, each at
+// its restart, and pods that are there notice nothing.
+func TestNetworkGetsIPv6(t *testing.T) {
+	t.Parallel()
+	both := families(t, "46")
+	l := up(t, Options{Nodes: 2, Pods: 1, Underlay: both})
+	v := newVictim(t, l)
+	before, log, probe := leaseKey(t, v.Host), v.journal(t), v.probe(t)
+	l.Families = both
+	if err := l.SetNetwork(t.Context(), l.networkFlags()...); err != nil {
+		t.Fatal(err)
+	}
+	heals(t, log.tells(t, "its families are others; restart tulled"))
+	for _, h := range l.Nodes() {
+		if err := h.RestartDaemon(t.Context(), unix.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		for _, other := range l.Nodes() {
+			heals(t, func() error {
+				for _, p := range stateOf(t, other).Peers {
+					if !p.Programmed {
+						return fmt.Errorf("%s: peer %s is not programmed: %s %q", other.Name, p.Node, p.LeftOut, p.Missing)
+					}
+				}
+				return nil
+			})
+		}
+	}
+	if after := leaseKey(t, v.Host); !strings.HasPrefix(after, before+"&fd00:10:244:") {
+		t.Errorf("the node's lease became %s, want %s and one of IPv6", after, before)
+	}
+	if kv, ok := l.read(t, subnetsDir+before); ok {
+		t.Errorf("the lease of IPv4 alone is still there: %s", kv.Value)
+	}
+	if err := l.WaitPeers(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantNoneLost(t, probe)
+	for _, p := range []*Pod{v.near, v.far} {
+		if err := l.RemovePod(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.AddPod(t.Context(), p.Host(), p.Name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantWhole(t, l)
+}
+
+// A network whose packets between hosts are to travel over the other family is
+// followed without a restart. Pods that were made before have too large an MTU
+// then, and are told by their hosts.
+func TestNetworkGoesOverIPv6(t *testing.T) {
+	t.Parallel()
+	both := families(t, "46")
+	l := up(t, Options{Nodes: 2, Pods: 1, Families: both, Underlay: both})
+	if err := l.SetNetwork(t.Context(), append(l.networkFlags(), "--ipv6-underlay=true")...); err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range l.Nodes() {
+		heals(t, func() error {
+			want := "local " + h.Addrs[subnet.IPv6].String() + " "
+			if text := rows(t.Context(), h); !strings.Contains(text, want) {
+				return fmt.Errorf("%s: no device has %q:\n%s", h.Name, want, text)
+			}
+			return nil
+		})
+		heals(t, func() error { return h.Ready(t.Context()) })
+		wantRight(t, h)
+	}
+	for _, f := range both.List() {
+		if _, err := fetchNoise(t.Context(), l.Pods[0], l.Pods[1], f); err != nil {
+			t.Errorf("%s: %v", f, err)
+		}
 	}
 }
