@@ -168,11 +168,11 @@ func TestNetworkGetsIPv6(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantNoneLost(t, probe)
-	for _, p := range []*Pod{v.near, v.far} {
-		if err := l.RemovePod(t.Context(), p); err != nil {
+	for _, p := range []*Pod{v.near, v.far} { // new ones beside the old, then in their place
+		if _, err := l.AddPod(t.Context(), p.Host(), p.Name+"-new"); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := l.AddPod(t.Context(), p.Host(), p.Name); err != nil {
+		if err := l.RemovePod(t.Context(), p); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -205,4 +205,41 @@ func TestNetworkGoesOverIPv6(t *testing.T) {
 			t.Errorf("%s: %v", f, err)
 		}
 	}
+}
+
+// Hosts that have IPv6 off for all their devices carry the pods' all the same.
+func TestHostsWithIPv6Off(t *testing.T) {
+	t.Parallel()
+	l := up(t, Options{Nodes: 2, Families: families(t, "46")})
+	for i, h := range l.Nodes() {
+		if i == 0 { // on the other one it goes off while tulled runs
+			stopDaemon(t, h, unix.SIGTERM)
+		}
+		if _, err := h.Exec(t.Context(), "sh", "-ec", "sysctl -qw net.ipv6.conf.all.disable_ipv6=1; [ $(sysctl -n net.ipv6.conf.eth0.disable_ipv6) = 1 ]"); err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			if _, err := h.Exec(t.Context(), "ip", "link", "del", "tulle.1"); err != nil {
+				t.Fatal(err)
+			}
+			startReady(t, h)
+		}
+		for n := range 2 {
+			if _, err := l.AddPod(t.Context(), h, fmt.Sprintf("pod%d-%d", i+1, n+1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := l.WaitPeers(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range l.Nodes() {
+		heals(t, func() error {
+			if n := stateOf(t, h); len(n.Difference) > 0 {
+				return fmt.Errorf("%s: the kernel differs in %q", h.Name, n.Difference)
+			}
+			return nil
+		})
+	}
+	wantWhole(t, l)
 }
