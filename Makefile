@@ -70,7 +70,7 @@ lint: ## gofmt, go vet, staticcheck and shellcheck
 	go -C dist/tools vet ./...
 	go tool staticcheck ./...
 	tool=$$(go tool -n staticcheck) && cd dist/tools && "$$tool" ./...
-	shellcheck .ci/run dist/setup dist/fuzz dist/vagrant/*.sh internal/house/testdata/apt-get
+	shellcheck .ci/run dist/setup dist/fuzz dist/vagrant/*.sh dist/packages dist/package/postinstall dist/package/preremove dist/package/postremove dist/package/cleanup internal/house/testdata/apt-get
 
 .PHONY: image
 image: ## make the container image for amd64 and arm64, in dist/out
@@ -100,6 +100,10 @@ install: build ## install the programs, the systemd unit and examples of their c
 	test -e $(DESTDIR)/etc/default/tulled || install -D -m 0600 dist/tulled.default $(DESTDIR)/etc/default/tulled
 	test -e $(DESTDIR)/etc/cni/net.d/10-tulle.conflist || install -D -m 0644 dist/10-tulle.conflist $(DESTDIR)/etc/cni/net.d/10-tulle.conflist
 
+.PHONY: packages
+packages: ## make .deb and .rpm packages for amd64 and arm64 in dist/out
+	@./dist/packages $(VERSION)
+
 .PHONY: clean
 clean: ## remove what was built
-	rm -rf bin
+	rm -rf bin dist/out

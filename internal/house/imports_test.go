@@ -40,7 +40,7 @@ var importers = map[string][]string{
 	clientv3:   {"subnet/etcd"},
 	etcdServer: {"internal/lab", "internal/etcdtest"},
 	zap:        {"daemon", "subnet/etcd", "tullectl"},
-	cobra:      {"daemon", "tullectl"},
+	cobra:      {"daemon", "tullectl", "internal/manual"},
 	prometheus: {"daemon"},
 	systemd:    {"daemon"},
 	cni:        {"cni-shim", "internal/lab"},
