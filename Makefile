@@ -26,7 +26,7 @@ endif
 
 .PHONY: help
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: build
 build: ## build tulled, tulle and tullectl into bin/
@@ -51,6 +51,11 @@ test: ## set up, then run all tests (as root)
 	@./dist/setup demo test
 	go test -race -timeout 9m ./...
 	go -C dist/tools test ./...
+
+.PHONY: test-systemd
+test-systemd: ## set up, then test the packages on hosts that boot with systemd (as root)
+	@./dist/setup system
+	TULLE_SYSTEM_TEST=1 go test -v -count=1 -timeout 15m ./internal/system
 
 .PHONY: bench
 bench: build ## measure one daemon with many peers, and the CNI plugin (as root, some minutes)

@@ -32,6 +32,9 @@ type usageError struct{ error }
 
 func main() {
 	debug.SetGCPercent(gcPercent)
+	// A crash ends with a signal. By itself Go would end with exitUsage, which
+	// systemd takes for a reason not to start tulled again.
+	debug.SetTraceback("crash")
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	err := command().ExecuteContext(ctx)
