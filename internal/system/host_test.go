@@ -51,10 +51,13 @@ func (h *host) boot() {
 	h.t.Helper()
 	h.netns = hold(h.t)
 	h.net.plug(h)
-	// The mount of the disk is in a mount namespace that ends with the host.
-	script := fmt.Sprintf(`mount -t overlay overlay -o lowerdir=%s,upperdir=disk,workdir=work root &&
-		exec systemd-nspawn -q -b -D root --machine=%s --register=no --keep-unit \
-			--network-namespace-path=/proc/%d/ns/net --capability=CAP_NET_ADMIN`, h.net.base, h.name, h.netns.Process.Pid)
+	// The mounts are in a mount namespace that ends with the host, and the host is
+	// in a process namespace that ends with us.
+	script := fmt.Sprintf(`touch net && mount --bind /proc/%d/ns/net net &&
+		mount -t overlay overlay -o lowerdir=%s,upperdir=disk,workdir=work root &&
+		exec unshare --pid --fork --kill-child --mount-proc systemd-nspawn -q -b -D root --machine=%s \
+			--register=no --keep-unit --network-namespace-path="$PWD/net" --capability=CAP_NET_ADMIN`,
+		h.netns.Process.Pid, h.net.base, h.name)
 	h.nspawn = exec.Command("unshare", "--mount", "sh", "-c", script)
 	h.nspawn.Dir = h.dir
 	// Of the kernel's settings a host may change those of its network alone.
@@ -83,17 +86,28 @@ func (h *host) boot() {
 	})
 }
 
-// findLeader looks for systemd among the children of nspawn; 0 if there is none.
+// findLeader looks for systemd below nspawn, which is below unshare; 0 if there is
+// none yet.
 func (h *host) findLeader() int {
-	pid := h.nspawn.Process.Pid
-	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
-	for _, child := range strings.Fields(string(text)) {
-		if name, _ := os.ReadFile("/proc/" + child + "/comm"); strings.TrimSpace(string(name)) == "systemd" {
-			leader, _ := strconv.Atoi(child)
-			return leader
+	for _, nspawn := range children(h.nspawn.Process.Pid) {
+		for _, child := range children(nspawn) {
+			if name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", child)); strings.TrimSpace(string(name)) == "systemd" {
+				return child
+			}
 		}
 	}
 	return 0
+}
+
+func children(pid int) []int {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	var all []int
+	for _, field := range strings.Fields(string(text)) {
+		if child, err := strconv.Atoi(field); err == nil {
+			all = append(all, child)
+		}
+	}
+	return all
 }
 
 // until tries until something holds.
@@ -123,17 +137,17 @@ func (h *host) powerOff() {
 	case <-time.After(patience):
 		h.t.Fatalf("%s does not end", h.name)
 	}
-	h.leader = 0
+	h.leader, h.stopped = 0, nil
 	letGo(h.netns)
 	h.net.unplug(h)
 }
 
 // kill ends what is left of the host.
 func (h *host) kill() {
-	if h.leader != 0 {
-		_ = h.nspawn.Process.Kill()
+	if h.stopped != nil {
+		_ = h.nspawn.Process.Kill() // and with it all that is below
 		<-h.stopped
-		h.leader = 0
+		h.stopped = nil
 	}
 	if h.netns != nil {
 		letGo(h.netns)

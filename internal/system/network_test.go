@@ -2,6 +2,7 @@ package system
 
 import (
 	"fmt"
+	"net/netip"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -34,7 +35,9 @@ func newNetwork(t *testing.T) *network {
 // plug connects a host, and gives it its address and a way out.
 func (n *network) plug(h *host) {
 	n.t.Helper()
-	n.ip(n.ns, fmt.Sprintf("link add %s type veth peer name eth0 netns %d", h.name, h.netns.Process.Pid))
+	// As of hardware, udev leaves the address of a device that was given one.
+	last := netip.MustParseAddr(h.addr).As4()[3]
+	n.ip(n.ns, fmt.Sprintf("link add %s type veth peer name eth0 address 02:00:00:00:00:%02x netns %d", h.name, last, h.netns.Process.Pid))
 	n.ip(n.ns, fmt.Sprintf("link set %s master br0 up", h.name))
 	n.ip(h.netns, "link set lo up")
 	n.ip(h.netns, "address add "+h.addr+prefixLen+" dev eth0")

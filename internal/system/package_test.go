@@ -10,14 +10,14 @@ const traces = `set +e
 	ip -d -o link | sed 's/ promiscuity.*//' | grep -v ': eth0@\|: lo:'
 	ip -o -4 address; ip route; ip nexthop; ip rule; ip neigh show nud permanent; bridge fdb show | grep -v '33:33:\|01:00:5e:'
 	iptables-save | grep '^-A\|TULLE'; ip6tables-save | grep '^-A\|TULLE'; nft list tables | grep tulle
-	find / -xdev -name '*tulle*' -not -path '/proc/*' -not -path '/etc/tulle' -not -path '/root/*' -not -path '/var/log/*'
+	find / -xdev -name '*tulle*' -not -path '/proc/*' -not -path '/etc/tulle' -not -path '/srv/*' -not -path '/var/log/*'
 	find /run /var/lib/systemd -name '*tulle*'; dpkg -l tulle 2>/dev/null | grep '^[a-z][a-z] '; true`
 
 // install installs a package and checks that nothing was started.
 func install(t *testing.T, h *host, version string) {
 	t.Helper()
-	h.copyIn(deb(t, version), "/root/tulle.deb")
-	told := h.sh("apt-get install -y /root/tulle.deb 2>&1")
+	h.copyIn(deb(t, version), "/srv/tulle.deb")
+	told := h.sh("apt-get install -y /srv/tulle.deb 2>&1")
 	if !strings.Contains(told, "say in /etc/default/tulled where etcd is") {
 		t.Errorf("%s: the installation does not say what comes next:\n%s", h.name, told)
 	}
@@ -138,10 +138,10 @@ func TestPackage(t *testing.T) {
 	})
 	step("upgrade", func(t *testing.T) {
 		for _, h := range nodes {
-			h.copyIn(deb(t, newer), "/root/newer.deb")
+			h.copyIn(deb(t, newer), "/srv/newer.deb")
 		}
 		ping, was := pods[0].ping(pods[1]), node1.property("MainPID")
-		told := node1.sh("dpkg -i --force-confold /root/newer.deb 2>&1")
+		told := node1.sh("dpkg -i --force-confold /srv/newer.deb 2>&1")
 		node1.until("the new tulled is ready", func() error {
 			if node1.property("MainPID") == was {
 				return errNot("another process")
@@ -151,7 +151,7 @@ func TestPackage(t *testing.T) {
 		if text := node1.sh("tullectl status"); !strings.Contains(text, newer) {
 			t.Errorf("after the upgrade:\n%s\n%s", text, told)
 		}
-		node2.sh("systemctl stop tulled.service && dpkg -i --force-confold /root/newer.deb")
+		node2.sh("systemctl stop tulled.service && dpkg -i --force-confold /srv/newer.deb")
 		if state, _ := node2.try("systemctl", "is-active", "tulled.service"); state != "inactive" {
 			t.Errorf("a tulled that was stopped is %s after the upgrade, want inactive", state)
 		}
@@ -234,7 +234,9 @@ func TestPackage(t *testing.T) {
 	step("install and purge at once", func(t *testing.T) {
 		install(t, node1, newer)
 		join(etcd, node1)
-		node1.sh("systemctl enable --now tulled.service && apt-get purge -y tulle")
+		node1.sh("systemctl enable --now tulled.service && cp /usr/share/doc/tulle/examples/10-tulle.conflist " + podConflist)
+		addPod(node1).remove()
+		node1.sh("rm " + podConflist + " && apt-get purge -y tulle")
 		if after := node1.sh(traces); after != before[node1] {
 			t.Errorf("after the purge:\n%s\nbefore the installation:\n%s", after, before[node1])
 		}
