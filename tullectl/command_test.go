@@ -13,9 +13,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"tulle/internal/doctor"
 	"tulle/internal/lab"
 	"tulle/internal/status"
 	"tulle/internal/table"
+	"tulle/internal/trace"
 )
 
 // commands are all that an operator may call.
@@ -89,6 +91,7 @@ func TestTypos(t *testing.T) {
 	for _, tt := range []struct{ call, want string }{
 		{"stauts", "did you mean status?"},
 		{"pers", "did you mean peers?"},
+		{"doktor", "did you mean doctor?"},
 		{"lease lst", "did you mean list?"},
 		{"lab upp", "did you mean up?"},
 		{"network gte", "did you mean get?"},
@@ -128,6 +131,8 @@ func TestFieldsAreDocumented(t *testing.T) {
 		{"status", status.Node{}},
 		{"peers", status.Peer{}},
 		{"leases", leaseRow{}},
+		{"doctor", doctor.Finding{}},
+		{"trace", trace.Trace{}},
 		{"lab run, lab prove", proofRow{}},
 		{"lab status, lab up", lab.Report{}},
 		{"lab list, lab down", labRow{}},
@@ -165,6 +170,9 @@ func fields(t reflect.Type, before string) []string {
 			continue
 		}
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if name == "-" {
+			continue
+		}
 		if name == "" {
 			name = f.Name // as encoding/json does
 		}

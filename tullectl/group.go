@@ -13,7 +13,7 @@ import (
 // group makes c the parent of commands. A word that is none of them is a
 // mistake in the call, answered with what may be meant.
 func group(c *cobra.Command, commands ...*cobra.Command) *cobra.Command {
-	c.Args = known
+	c.Args = isKnown
 	c.SuggestionsMinimumDistance = 2
 	if c.RunE == nil {
 		c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
@@ -22,7 +22,7 @@ func group(c *cobra.Command, commands ...*cobra.Command) *cobra.Command {
 	return c
 }
 
-func known(c *cobra.Command, args []string) error {
+func isKnown(c *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}

@@ -72,7 +72,7 @@ tulled is, and runs whole labs of hosts on this machine.`,
 		SilenceErrors: true,
 	}
 	cmd.SetFlagErrorFunc(flagFault)
-	group(cmd, networkCommand(), leaseCommand(), leasesCommand(), statusCommand(), peersCommand(), meshCommand(), cniCommand(), labCommand())
+	group(cmd, networkCommand(), leaseCommand(), leasesCommand(), statusCommand(), peersCommand(), meshCommand(), traceCommand(), doctorCommand(), cniCommand(), labCommand())
 	fitHelp(cmd)
 	return cmd
 }

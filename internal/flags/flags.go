@@ -21,6 +21,13 @@ const Env = "TULLED_"
 // StatusAddr is where tulled answers and tullectl asks, unless told otherwise.
 const StatusAddr = "127.0.0.1:8471"
 
+// SubnetFile and StateDir are where tulled writes and tullectl reads, unless told
+// otherwise.
+const (
+	SubnetFile = "/run/tulle/subnet.env"
+	StateDir   = "/var/lib/tulle"
+)
+
 // Etcd adds the flags that say where etcd is.
 func Etcd(fs *pflag.FlagSet, c *etcd.Config) {
 	fs.StringSliceVar(&c.Endpoints, "etcd-endpoints", []string{etcd.DefaultEndpoint}, "etcd's `URLs`, separated by commas")
@@ -78,4 +85,11 @@ func OnlyArgument(fs *pflag.FlagSet, name string) {
 
 func variable(flag string) string {
 	return Env + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// Given reports whether a flag was given on the command line or in the
+// environment.
+func Given(fs *pflag.FlagSet, name string) bool {
+	_, there := os.LookupEnv(variable(name))
+	return there || fs.Changed(name)
 }

@@ -33,7 +33,7 @@ const (
 // importers are the packages that may import a module. What measures tulle from
 // outside, below internal/bench, may import what it likes.
 var importers = map[string][]string{
-	netlink:    {"backend/kernel", "cni-shim", "internal/lab"},
+	netlink:    {"backend/kernel", "cni-shim", "internal/lab", "internal/look"},
 	netns:      {"cni-shim"},
 	nftables:   {"cni-shim"},
 	goIPTables: {"backend/kernel"},
@@ -51,6 +51,9 @@ var without = map[string][]string{
 	"backend":          {netlink, goIPTables, clientv3, zap, "os/exec", "net/http"},
 	"backend/vxlan":    {netlink, goIPTables, clientv3, zap, "os/exec", "net/http"},
 	"backend/firewall": {netlink, goIPTables, clientv3, zap, "os/exec", "net/http"},
+	"internal/ruleset": {netlink, nftables, goIPTables, clientv3, zap, "os/exec", "net/http"},
+	"internal/trace":   {netlink, nftables, goIPTables, clientv3, zap, "os/exec", "net/http"},
+	"internal/doctor":  {netlink, nftables, goIPTables, clientv3, zap, "os/exec", "net/http"},
 	"cni-shim":         {clientv3, zap, goIPTables, cobra, "net/http", "os/exec", "tulle/backend"},
 }
 

@@ -155,21 +155,22 @@ func paint(text string, s Style, colour bool) string {
 }
 
 // Wrap breaks the lines of a text between words, so that they fit a width. A word
-// that is longer has a line of its own.
+// that is longer has a line of its own. What follows begins where the line began.
 func Wrap(text string, width int) []string {
 	var lines []string
 	for line := range strings.SplitSeq(text, "\n") {
 		rest := line
+		indent := line[:len(line)-len(strings.TrimLeft(line, " "))]
 		for utf8.RuneCountInString(rest) > width {
 			runes := []rune(rest)
 			at := strings.LastIndex(string(runes[:width+1]), " ")
-			if at <= 0 {
-				if at = strings.Index(rest, " "); at < 0 {
+			if at <= len(indent) {
+				if at = strings.Index(rest[len(indent):], " ") + len(indent); at < len(indent) {
 					break
 				}
 			}
 			lines = append(lines, rest[:at])
-			rest = strings.TrimLeft(rest[at:], " ")
+			rest = indent + strings.TrimLeft(rest[at:], " ")
 		}
 		lines = append(lines, rest)
 	}

@@ -1,0 +1,224 @@
+package lab
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"tulle/internal/doctor"
+)
+
+// doctorOf runs tullectl doctor on a host.
+func doctorOf(t *testing.T, h *Host, flags ...string) []doctor.Finding {
+	t.Helper()
+	text, err := h.Exec(t.Context(), append([]string{"tullectl", "doctor", "--json"}, flags...)...)
+	var found []doctor.Finding
+	if jsonErr := json.Unmarshal([]byte(text), &found); jsonErr != nil {
+		t.Fatalf("%s: tullectl doctor: %v: %v:\n%s", h.Name, err, jsonErr, text)
+	}
+	if failed := err != nil; failed != (len(found) > 0) {
+		t.Errorf("%s: tullectl doctor with %d findings ended with %v", h.Name, len(found), err)
+	}
+	return found
+}
+
+func ids(found []doctor.Finding) []string {
+	var list []string
+	for _, f := range found {
+		if !slices.Contains(list, f.ID) {
+			list = append(list, f.ID)
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+// doctorFault is something wrong with a host, which doctor must name there.
+type doctorFault struct {
+	name     string
+	do, undo string                          // shell scripts on the node
+	far      bool                            // they are for the far pod's node
+	below    bool                            // they are for the host underlay
+	stopped  bool                            // tulled is stopped meanwhile, which would mend it
+	act      func(*testing.T, victim) func() // instead of do and undo: does it, and returns what undoes it
+	flags    []string                        // of doctor
+	want     []string                        // ids of findings: these and no others
+	may      []string                        // ids of findings that may follow from the fault
+	words    []string                        // in the text or the command of one of them
+}
+
+const quiet = "tulled-silent" // what doctor says besides where tulled is stopped
+
+var doctorFaults = []doctorFault{
+	{name: "tulled is stopped", stopped: true, want: []string{quiet}, words: []string{"systemctl start tulled"}},
+	{name: "a stranger's route in the place of ours", do: "ip route replace $DST via 192.0.2.1 proto static", undo: "ip route del $DST via 192.0.2.1", want: []string{"kernel-differs", "way"}, words: []string{"ip route del"}},
+	{name: "a more exact route than ours", do: "ip route add ${DST%0/24}0/25 via 192.0.2.1 proto static", undo: "ip route del ${DST%0/24}0/25", want: []string{"way"}, words: []string{"another route leads", "/25 dev eth0 table main"}},
+	{name: "a blackhole in another table", do: "ip route add blackhole $DST table 99; ip rule add to $DST table 99 pref 50", undo: "ip rule del pref 50; ip route flush table 99", want: []string{"way"}, words: []string{"ip route del blackhole"}},
+	{name: "a route to the other node by another device", do: "ip link add dev9 type veth peer name dev8; ip link set dev8 up; ip link set dev9 up; ip route add $PEER dev dev9", undo: "ip link del dev9", want: []string{"peer-silent", "underlay-other"}, words: []string{"dev9"}},
+	{name: "forwarding off", stopped: true, do: "sysctl -qw net.ipv4.ip_forward=0", undo: "sysctl -qw net.ipv4.ip_forward=1", want: []string{"forwarding", quiet}, words: []string{"sysctl -w net.ipv4.ip_forward=1"}},
+	{name: "forwarding of the pods' bridge off", do: "sysctl -qw net.ipv4.conf.cni0.forwarding=0", undo: "sysctl -qw net.ipv4.conf.cni0.forwarding=1", want: []string{"forwarding"}, words: []string{"net.ipv4.conf.cni0.forwarding=1"}},
+	{name: "bridges hide from netfilter", stopped: true, do: "sysctl -qw net.bridge.bridge-nf-call-iptables=0", undo: "sysctl -qw net.bridge.bridge-nf-call-iptables=1", want: []string{"bridge-netfilter", quiet}, words: []string{"net.bridge.bridge-nf-call-iptables=1"}},
+	{name: "strict rp_filter and another way back", do: "sysctl -qw net.ipv4.conf.cni0.rp_filter=1; ip route add $NEAR dev eth0", undo: "ip route del $NEAR; sysctl -qw net.ipv4.conf.cni0.rp_filter=0", want: []string{"way", "way-back"}, words: []string{"rp_filter of cni0", "sysctl -w net.ipv4.conf.cni0.rp_filter=2"}},
+	{name: "iptables drops what is forwarded, before our jump", do: "iptables -t mangle -A FORWARD -s 10.244.0.0/16 -j DROP", undo: "iptables -t mangle -F FORWARD", want: []string{"rule-drops"}, words: []string{"iptables -t mangle -D FORWARD -s 10.244.0.0/16 -j DROP"}},
+	{name: "nftables drops what is forwarded", do: "nft 'add table inet firewall; add chain inet firewall forward { type filter hook forward priority 0; policy drop; }; add rule inet firewall forward ct state established,related accept'", undo: "nft delete table inet firewall", want: []string{"rule-drops"}, words: []string{"nft chain inet firewall forward '{ policy accept; }'"}},
+	{name: "nftables drops VXLAN that comes", do: "nft 'add table inet firewall; add chain inet firewall input { type filter hook input priority 0; }; add rule inet firewall input udp dport 8472 drop'", undo: "nft delete table inet firewall", want: []string{"rule-drops", "tunnel-blocked"}, words: []string{"nft delete rule inet firewall input handle"}},
+	{name: "iptables drops VXLAN that goes", do: "iptables -A OUTPUT -p udp --dport 8472 -j REJECT", undo: "iptables -F OUTPUT", want: []string{"rule-drops"}, words: []string{"iptables -t filter -D OUTPUT -p udp"}},
+	{name: "the other node drops VXLAN", far: true, do: "iptables -A INPUT -p udp --dport 8472 -j DROP", undo: "iptables -F INPUT", want: []string{"tunnel-blocked"}, words: []string{"UDP port 8472 does not pass"}},
+	{name: "the other node is off the network", below: true, do: "ip link set $FARPORT down", undo: "ip link set $FARPORT up", want: []string{"peer-silent"}, words: []string{"answers neither"}},
+	{name: "a device on the way has a smaller MTU", below: true, do: "ip link set $FARPORT mtu 1300", undo: "ip link set $FARPORT mtu 1500; ip link set underlay mtu 1500", want: []string{"mtu-hole"}, words: []string{"bytes arrive and of 1450 do not", "--mtu 130"}},
+	{name: "this host's device has a smaller MTU", stopped: true, do: "ip link set eth0 mtu 1400", undo: "ip link set eth0 mtu 1500", want: []string{quiet, "mtu-hole", "underlay-mtu"}, words: []string{"eth0 leaves it 1350"}},
+	{name: "another host has this one's address", below: true, do: "ip address add $SELF/32 dev underlay", undo: "ip address del $SELF/32 dev underlay", want: []string{"address-twice"}, may: []string{"etcd-silent", "etcd-lease"}, words: []string{"arping"}},
+	{name: "the neighbour row is gone", stopped: true, do: "ip neigh del $GW dev tulle.1", want: []string{quiet, "way"}, words: []string{"no neighbour row"}},
+	{name: "the FDB row is gone", stopped: true, do: "bridge fdb del $MAC dev tulle.1 dst $PEER", want: []string{quiet, "way"}, words: []string{"no FDB row"}},
+	{name: "the route is gone", stopped: true, do: "ip route del $DST", want: []string{quiet, "way"}, words: []string{"is missing"}},
+	{name: "the overlay's device is down", stopped: true, do: "ip link set tulle.1 down", want: []string{quiet, "way"}, words: []string{"ip link set tulle.1 up"}},
+	{name: "flannel's device is left", do: "ip link add flannel.1 type vxlan id 1 dstport 8473 dev eth0", undo: "ip link del flannel.1", want: []string{"other-network"}, words: []string{"left of flannel", "ip link del flannel.1"}},
+	{name: "Calico's device is left", do: "ip link add cali0123456789a type bridge", undo: "ip link del cali0123456789a", want: []string{"other-network"}, words: []string{"Calico"}},
+	{name: "another device has our VNI and port", stopped: true, do: "ip link del tulle.1; ip link add other type vxlan id 1 dstport 8472 dev eth0", undo: "ip link del other", want: []string{quiet, "vxlan-clash", "way"}, words: []string{"ip link del other"}},
+	{name: "the bridge has another network's address", do: "ip address add 10.88.0.1/16 dev cni0", undo: "ip address del 10.88.0.1/16 dev cni0", want: []string{"bridge-address"}, words: []string{"10.88.0.1/16"}},
+	{name: "the bridge lacks its address", do: "ip address del $BRIDGE/24 dev cni0", undo: "ip address add $BRIDGE/24 dev cni0", want: []string{"bridge-address"}, words: []string{"ip address add"}},
+	{name: "the bridge is down", do: "ip link set cni0 down", undo: "ip link set cni0 up", want: []string{"bridge-down"}, words: []string{"ip link set cni0 up"}},
+	{name: "a pod's port is blocked", do: "bridge link set dev $VETH state 0", undo: "bridge link set dev $VETH state 3", want: []string{"pod-port"}, words: []string{"state 3"}},
+	{name: "a pod's MTU is too large", do: "ip link set $VETH mtu 1500", undo: "ip link set $VETH mtu 1450; ip link set cni0 mtu 1450", want: []string{"pod-mtu"}, words: []string{"start the pod anew"}},
+	{name: "no CNI configuration", do: runtimeThere, undo: runtimeGone, want: []string{"cni-none"}, words: []string{"10-tulle.conflist"}},
+	{name: "another network's CNI configuration", do: runtimeThere + `echo '{"name":"x","plugins":[{"type":"flannel"}]}' > /etc/cni/net.d/10-flannel.conflist`, undo: runtimeGone, want: []string{"cni-other"}, words: []string{"10-flannel.conflist"}},
+	{name: "another CNI configuration before ours", do: runtimeThere + `echo '{"name":"x","plugins":[{"type":"bridge"}]}' > /etc/cni/net.d/00-other.conflist; echo '{"name":"tulle","plugins":[{"type":"tulle"}]}' > /etc/cni/net.d/10-tulle.conflist`, undo: runtimeGone, want: []string{"cni-other", "cni-plugin"}, words: []string{"remove /etc/cni/net.d/00-other.conflist"}},
+	{name: "a CNI configuration that is no JSON", do: runtimeThere + `echo '{' > /etc/cni/net.d/00-broken.conflist; echo '{"name":"tulle","plugins":[{"type":"tulle"}]}' > /etc/cni/net.d/10-tulle.conflist`, undo: runtimeGone, want: []string{"cni-broken", "cni-plugin"}, words: []string{"not JSON"}},
+	{name: "the state directory is full", do: "mount -t tmpfs -o size=64k none /var/lib/tulle", undo: "umount /var/lib/tulle", want: []string{"disk"}, words: []string{"64 KiB are free"}},
+	{name: "the state directory is read-only", do: "mount -t tmpfs -o ro none /var/lib/tulle", undo: "umount /var/lib/tulle", want: []string{"disk"}, words: []string{"read-only"}},
+	{name: "the subnet file is gone", stopped: true, do: "rm /run/tulle/subnet.env", want: []string{"subnet-file", quiet}},
+	{name: "a lease with this host's address", act: func(t *testing.T, v victim) func() {
+		v.lab.put(t, subnetsDir+"10.244.99.0-24", `{"PublicIP":"192.0.2.11","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"02:00:00:00:00:77"},"Node":"twin"}`)
+		return func() { v.lab.del(t, subnetsDir+"10.244.99.0-24") }
+	}, want: []string{"address-of-peer"}, words: []string{"twin"}},
+	{name: "a lease of another VNI", act: func(t *testing.T, v victim) func() {
+		v.lab.put(t, subnetsDir+"10.244.99.0-24", `{"PublicIP":"192.0.2.99","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":9,"VtepMAC":"02:00:00:00:00:77"},"Node":"stray"}`)
+		return func() { v.lab.del(t, subnetsDir+"10.244.99.0-24") }
+	}, want: []string{"peer-left-out"}, words: []string{"its VNI is 9"}},
+	{name: "a key that is no lease", act: func(t *testing.T, v victim) func() {
+		v.lab.put(t, subnetsDir+"rubbish", "x")
+		return func() { v.lab.del(t, subnetsDir+"rubbish") }
+	}, want: []string{"key-no-lease"}, words: []string{"etcdctl del '/tulle/network/subnets/rubbish'"}},
+	{name: "a Network that can't be followed", act: func(t *testing.T, v victim) func() {
+		kv, _ := v.lab.read(t, configKey)
+		v.lab.put(t, configKey, `{"Network":"10.99.0.0/16"}`)
+		return func() { v.lab.put(t, configKey, string(kv.Value)) }
+	}, want: []string{"trouble"}, words: []string{"does not fit in it"}},
+	{name: "a Network that is not valid", act: func(t *testing.T, v victim) func() {
+		kv, _ := v.lab.read(t, configKey)
+		v.lab.put(t, configKey, `{`)
+		return func() { v.lab.put(t, configKey, string(kv.Value)) }
+	}, want: []string{"etcd-no-network", "trouble"}, words: []string{"tullectl network set"}},
+	{name: "etcd does not answer", act: func(t *testing.T, v victim) func() {
+		if err := v.lab.StopEtcd(t.Context(), unix.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		return func() {
+			if err := v.lab.StartEtcd(context.WithoutCancel(t.Context())); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}, want: []string{"etcd-silent"}, words: []string{"connection refused"}},
+}
+
+// A container runtime, as far as doctor looks for one, and its folder.
+const (
+	runtimeThere = "mkdir -p /run/containerd /run/net.d; touch /run/containerd/containerd.sock; mount --bind /run/net.d /etc/cni/net.d\n"
+	runtimeGone  = "umount /etc/cni/net.d; rm -r /run/containerd /run/net.d"
+)
+
+// TestDoctor injects faults one by one. Doctor must name each, say nothing else,
+// and nothing at all before and after.
+func TestDoctor(t *testing.T) {
+	t.Parallel()
+	var v victim
+	var right string
+	for _, f := range doctorFaults {
+		if v.Host == nil {
+			v = newVictim(t, up(t, Options{Nodes: 2, Pods: 1}))
+			v.vars += fmt.Sprintf("SELF=%s FARPORT=%s NEAR=%s BRIDGE=%s VETH=%s\n", v.Addr, v.far.host.Name, v.near.Addr.Addr(), v.near.Addr.Masked().Addr().Next(), v.vethOf(t))
+			right = rows(t.Context(), v.Host)
+			wantHealthy(t, v.lab)
+		}
+		if !t.Run(f.name, func(t *testing.T) { v.examined(t, f, right) }) {
+			v = victim{} // and what comes next begins from a lab that is right
+		}
+	}
+}
+
+// vethOf is the host's end of the near pod's veth.
+func (v victim) vethOf(t *testing.T) string {
+	t.Helper()
+	return strings.TrimSpace(v.sh(t, "ls /sys/class/net/cni0/brif | head -n 1"))
+}
+
+// wantHealthy checks that doctor finds nothing on any node, and ends with 0.
+func wantHealthy(t *testing.T, l *Lab) {
+	t.Helper()
+	for _, h := range l.Nodes() {
+		if found := doctorOf(t, h); len(found) > 0 {
+			t.Errorf("%s: a healthy node, and doctor says %+v", h.Name, found)
+		}
+	}
+}
+
+// examined does a fault to the node, checks what doctor says, and undoes it.
+func (v victim) examined(t *testing.T, f doctorFault, right string) {
+	at := v
+	if f.far {
+		at.Host = v.far.host
+	}
+	if f.below {
+		at.Host = v.lab.Host("underlay")
+	}
+	if f.stopped {
+		stopDaemon(t, v.Host, unix.SIGTERM)
+	}
+	undo := func() { at.sh(t, f.undo) }
+	if f.act != nil {
+		undo = f.act(t, v)
+		heals(t, func() error { // tulled hears of it
+			if got := ids(doctorOf(t, v.Host, f.flags...)); !slices.Equal(got, f.want) {
+				return fmt.Errorf("doctor says %s, want %s", got, f.want)
+			}
+			return nil
+		})
+	} else {
+		at.sh(t, f.do)
+	}
+	found := doctorOf(t, v.Host, f.flags...)
+	found = slices.DeleteFunc(found, func(one doctor.Finding) bool { return slices.Contains(f.may, one.ID) })
+	slices.Sort(f.want)
+	if got := ids(found); !slices.Equal(got, f.want) {
+		t.Errorf("doctor says %s, want %s:\n%s", got, f.want, told(found))
+	}
+	for _, words := range f.words {
+		if !strings.Contains(told(found), words) {
+			t.Errorf("doctor does not say %q:\n%s", words, told(found))
+		}
+	}
+	undo()
+	if f.stopped {
+		startReady(t, v.Host)
+	}
+	heals(t, rowsAre(t, v.Host, right))
+	heals(t, func() error {
+		if found := doctorOf(t, v.Host, f.flags...); len(found) > 0 {
+			return fmt.Errorf("undone, and doctor still says:\n%s", told(found))
+		}
+		return nil
+	})
+}
+
+func told(found []doctor.Finding) string {
+	var b strings.Builder
+	if err := doctor.Write(&b, found, false); err != nil {
+		panic(err) // a string's builder
+	}
+	return strings.Join(strings.Fields(b.String()), " ")
+}

@@ -1,0 +1,167 @@
+// Package look reads what a host is like: the tables of its kernel, its files,
+// and what answers on its network. It changes nothing, and needs no daemon.
+package look
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"tulle/internal/ruleset"
+	"tulle/internal/trace"
+)
+
+// Host is this host as it was when Open read it; its routes are asked for one by
+// one. It implements trace.World.
+type Host struct {
+	links    []trace.Link
+	names    map[int]string // of devices, by index
+	neighs   map[neighKey]trace.Neigh
+	fdb      map[fdbKey]trace.FDB
+	pods     []trace.Pod
+	peers    []trace.Peer
+	networks []netip.Prefix
+	rules    func() ruleset.Ruleset
+}
+
+type neighKey struct {
+	dev  string
+	addr netip.Addr
+}
+
+type fdbKey struct{ dev, mac string }
+
+var _ trace.World = (*Host)(nil)
+
+// Open reads the tables of the network namespace that it is called in.
+func Open() (*Host, error) {
+	h := &Host{names: map[int]string{}, neighs: map[neighKey]trace.Neigh{}, fdb: map[fdbKey]trace.FDB{}}
+	h.rules = sync.OnceValue(readRules)
+	for _, step := range []struct {
+		what string
+		read func() error
+	}{
+		{"devices", h.readLinks},
+		{"neighbours", h.readNeighs},
+		{"forwarding databases", h.readFDB},
+		{"pods", h.readPods},
+	} {
+		if err := step.read(); err != nil {
+			return nil, fmt.Errorf("read %s: %w", step.what, err)
+		}
+	}
+	return h, nil
+}
+
+// Know tells the host of the network that it is part of, which the kernel does
+// not.
+func (h *Host) Know(networks []netip.Prefix, peers []trace.Peer) {
+	h.networks, h.peers = networks, peers
+}
+
+// Networks implements trace.World.
+func (h *Host) Networks() []netip.Prefix { return h.networks }
+
+// Peers implements trace.World.
+func (h *Host) Peers() []trace.Peer { return h.peers }
+
+// Rules implements trace.World.
+func (h *Host) Rules() ruleset.Ruleset { return h.rules() }
+
+// Links are all devices.
+func (h *Host) Links() []trace.Link { return h.links }
+
+// Link implements trace.World.
+func (h *Host) Link(name string) (trace.Link, bool) {
+	i := slices.IndexFunc(h.links, func(l trace.Link) bool { return l.Name == name && name != "" })
+	if i < 0 {
+		return trace.Link{}, false
+	}
+	return h.links[i], true
+}
+
+// Owner implements trace.World.
+func (h *Host) Owner(a netip.Addr) (string, bool) {
+	for _, l := range h.links {
+		if slices.ContainsFunc(l.Addrs, func(p netip.Prefix) bool { return p.Addr() == a }) {
+			return l.Name, true
+		}
+	}
+	return "", false
+}
+
+// Sysctl implements trace.World. A name is a path below /proc/sys.
+func (h *Host) Sysctl(name string) (string, bool) {
+	text, err := os.ReadFile("/proc/sys/" + name)
+	return strings.TrimSpace(string(text)), err == nil
+}
+
+func (h *Host) readLinks() error {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return err
+	}
+	for _, l := range links {
+		h.names[l.Attrs().Index] = l.Attrs().Name
+	}
+	for _, l := range links {
+		attrs := l.Attrs()
+		link := trace.Link{
+			Name: attrs.Name, Kind: kind(l), Up: attrs.Flags&net.FlagUp != 0, Carrier: attrs.RawFlags&unix.IFF_LOWER_UP != 0,
+			MTU: attrs.MTU, MAC: attrs.HardwareAddr.String(), Master: h.names[attrs.MasterIndex], Alias: attrs.Alias,
+		}
+		if v, ok := l.(*netlink.Vxlan); ok {
+			link.VNI, link.Port, link.Local = v.VxlanId, v.Port, addr(v.SrcAddr)
+		}
+		if attrs.MasterIndex != 0 {
+			link.State, link.Hairpin = port(attrs.Name)
+		}
+		addrs, err := netlink.AddrList(l, netlink.FAMILY_ALL)
+		if err != nil {
+			return err
+		}
+		for _, a := range addrs {
+			bits, _ := a.Mask.Size()
+			link.Addrs = append(link.Addrs, netip.PrefixFrom(addr(a.IP), bits))
+			if a.Flags&unix.IFA_F_DADFAILED != 0 {
+				link.Twice = append(link.Twice, addr(a.IP))
+			}
+		}
+		h.links = append(h.links, link)
+	}
+	return nil
+}
+
+// kind is a device's, or empty for one of hardware.
+func kind(l netlink.Link) string {
+	if l.Type() == "device" {
+		return ""
+	}
+	return l.Type()
+}
+
+// port is the state of a bridge's port.
+func port(name string) (state string, hairpin bool) {
+	text, err := os.ReadFile("/sys/class/net/" + name + "/brport/state")
+	if err != nil {
+		return "", false
+	}
+	words := []string{"disabled", "listening", "learning", "forwarding", "blocking"}
+	if n := strings.TrimSpace(string(text)); len(n) == 1 && int(n[0]-'0') < len(words) {
+		state = words[n[0]-'0']
+	}
+	text, _ = os.ReadFile("/sys/class/net/" + name + "/brport/hairpin_mode")
+	return state, strings.TrimSpace(string(text)) == "1"
+}
+
+func addr(ip net.IP) netip.Addr {
+	a, _ := netip.AddrFromSlice(ip)
+	return a.Unmap()
+}

@@ -1,0 +1,286 @@
+package main
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"tulle/internal/doctor"
+	"tulle/internal/look"
+	"tulle/internal/ruleset"
+	"tulle/internal/status"
+	"tulle/internal/trace"
+	"tulle/subnet"
+	"tulle/subnet/etcd"
+)
+
+// gather finds out all that doctor judges. Where etcd is is only known if it is
+// given, or if tulled tells.
+func gather(ctx context.Context, p places, c etcd.Config, given bool, tried int) (doctor.Facts, error) {
+	k := p.read(ctx)
+	if k.state != nil && len(k.state.Difference) > 0 {
+		// It may be about to be put right.
+		time.Sleep(time.Second)
+		k = p.read(ctx)
+	}
+	host, err := look.Open()
+	if err != nil {
+		return doctor.Facts{}, err
+	}
+	host.Know(k.networks(), k.peers())
+	f := doctor.Facts{
+		Subnets: k.subnets(), Kernel: host.Kernel(), Links: host.Links(), Sysctls: host.Sysctls(), CNI: look.CNI(),
+		Disks: []doctor.Disk{look.Disk(p.stateDir), look.Disk(parent(p.subnetFile))},
+	}
+	if k.state != nil {
+		f.Started, f.State = true, *k.state
+		if !given {
+			c.Endpoints, c.Prefix = k.state.Etcd.Endpoints, k.state.Etcd.Prefix
+			given = true
+		}
+	} else {
+		f.Silent = k.stateErr.Error()
+		f.State = k.remembered(host)
+	}
+	if k.fileErr != nil && (k.state == nil || k.state.Ready) {
+		f.File = k.fileErr.Error()
+	}
+	var wait sync.WaitGroup
+	if given {
+		wait.Go(func() { f.Etcd = etcdFacts(ctx, c, k) })
+	}
+	wait.Go(func() { f.Twice = twice(ctx, host, f.State.Underlay) })
+	peers := chosen(k.peers(), k.leftOut(), tried)
+	f.Drops, f.Unread = drops(host, f, peers)
+	f.Ways, f.Back = ways(host, f, peers)
+	f.Reached = reached(ctx, host, f, peers)
+	wait.Wait()
+	return f, nil
+}
+
+func parent(path string) string { return path[:max(1, strings.LastIndex(path, "/"))] }
+
+// key is that of this node's lease.
+func (k known) key() string {
+	subnets := k.subnets()
+	if subnets == [2]netip.Prefix{} {
+		return ""
+	}
+	return subnet.Lease{Subnets: subnets}.Key()
+}
+
+// subnets are this node's.
+func (k known) subnets() [2]netip.Prefix {
+	var subnets [2]netip.Prefix
+	switch {
+	case k.state != nil && k.state.Lease != nil:
+		for _, text := range k.state.Lease.Subnets {
+			if s, err := netip.ParsePrefix(text); err == nil {
+				subnets[subnet.FamilyOf(s.Addr())] = s
+			}
+		}
+	case k.state != nil: // it waits
+	case k.memErr == nil:
+		subnets = k.memory.Self.Subnets
+	case k.fileErr == nil:
+		for f, s := range k.file.Subnets {
+			if s.IsValid() {
+				subnets[f] = s.Masked()
+			}
+		}
+	}
+	return subnets
+}
+
+// leftOut are the nodes that tulled does not follow.
+func (k known) leftOut() map[string]bool {
+	names := map[string]bool{}
+	if k.state != nil {
+		for _, p := range k.state.Peers {
+			names[p.Node] = p.LeftOut != ""
+		}
+	}
+	return names
+}
+
+// remembered is what a tulled that does not answer would say that does not
+// change by itself.
+func (k known) remembered(host *look.Host) status.Node {
+	n := status.Node{}
+	if k.memErr == nil {
+		n.Network = string(k.memory.Network.JSON())
+		for _, a := range k.memory.Self.Addrs {
+			if dev, ok := host.Owner(a); ok {
+				l, _ := host.Link(dev)
+				n.Underlay = &status.Underlay{Dev: dev, Address: a.String(), MTU: l.MTU}
+				break
+			}
+		}
+	}
+	if k.fileErr == nil {
+		n.MTU = k.file.MTU
+	}
+	for _, l := range host.Links() {
+		if l.Kind == "vxlan" && strings.HasPrefix(l.Alias, "tulle ") {
+			n.Device = l.Name
+		}
+	}
+	return n
+}
+
+// chosen are the peers to try.
+func chosen(peers []trace.Peer, leftOut map[string]bool, most int) []trace.Peer {
+	peers = slices.DeleteFunc(peers, func(p trace.Peer) bool { return leftOut[p.Name] || len(p.Subnets) == 0 || len(p.Addrs) == 0 })
+	if len(peers) > most {
+		rand.Shuffle(len(peers), func(i, j int) { peers[i], peers[j] = peers[j], peers[i] })
+		peers = peers[:max(0, most)]
+	}
+	return peers
+}
+
+// twice asks whether another host has the underlay's address.
+func twice(ctx context.Context, host *look.Host, u *status.Underlay) []doctor.Twice {
+	var found []doctor.Twice
+	for _, l := range host.Links() {
+		for _, a := range l.Twice {
+			found = append(found, doctor.Twice{Addr: a, Dev: l.Name})
+		}
+	}
+	if u == nil {
+		return found
+	}
+	a, err := netip.ParseAddr(u.Address)
+	if err != nil {
+		return found
+	}
+	if mac, err := look.Twice(ctx, u.Dev, a); err == nil && mac != "" {
+		found = append(found, doctor.Twice{Addr: a, Dev: u.Dev, MAC: mac})
+	}
+	return found
+}
+
+// podOf is an address that a pod of a subnet could have.
+func podOf(s netip.Prefix) netip.Addr { return s.Masked().Addr().Next().Next() }
+
+// drops follows what the network needs through the rules of netfilter.
+func drops(host *look.Host, f doctor.Facts, peers []trace.Peer) ([]doctor.Drop, []string) {
+	rules := host.Rules()
+	var found []doctor.Drop
+	try := func(what string, hook ruleset.Hook, p ruleset.Packet) {
+		if path := rules.Through(hook, p); path.By != nil {
+			found = append(found, doctor.Drop{What: what, Rule: *path.By})
+		}
+	}
+	tunnel, hasTunnel := host.Link(f.State.Device)
+	for _, peer := range peers {
+		for _, theirs := range peer.Subnets {
+			ours := f.Subnets[subnet.FamilyOf(theirs.Addr())]
+			r, err := host.Route(trace.Question{Dst: podOf(theirs)})
+			if !ours.IsValid() || err != nil {
+				continue
+			}
+			const bridge = "cni0"
+			for _, proto := range []string{"tcp", "udp"} {
+				out := ruleset.Packet{In: bridge, Out: r.Dev, Src: podOf(ours), Dst: podOf(theirs), Proto: proto}
+				in := ruleset.Packet{In: r.Dev, Out: bridge, Src: podOf(theirs), Dst: podOf(ours), Proto: proto}
+				try("what pods send to other nodes", ruleset.Prerouting, ruleset.Packet{In: bridge, Src: out.Src, Dst: out.Dst, Proto: proto})
+				try("what pods send to other nodes", ruleset.Forward, out)
+				try("what pods of other nodes send", ruleset.Prerouting, ruleset.Packet{In: r.Dev, Src: in.Src, Dst: in.Dst, Proto: proto})
+				try("what pods of other nodes send", ruleset.Forward, in)
+			}
+		}
+		if u := f.State.Underlay; u != nil && hasTunnel && tunnel.Local.IsValid() {
+			for _, theirs := range peer.Addrs {
+				if theirs.BitLen() != tunnel.Local.BitLen() {
+					continue
+				}
+				port := uint16(tunnel.Port)
+				in := ruleset.Packet{In: u.Dev, Src: theirs, Dst: tunnel.Local, Proto: "udp", DPort: port}
+				try("VXLAN packets of other nodes", ruleset.Prerouting, in)
+				try("VXLAN packets of other nodes", ruleset.Input, in)
+				out := ruleset.Packet{Out: u.Dev, Src: tunnel.Local, Dst: theirs, Proto: "udp", DPort: port}
+				try("VXLAN packets to other nodes", ruleset.Output, out)
+				try("VXLAN packets to other nodes", ruleset.Postrouting, out)
+			}
+		}
+	}
+	return found, rules.Unread
+}
+
+// ways follows a packet to a pod of each peer, and one from there to a pod of
+// this host.
+func ways(host *look.Host, f doctor.Facts, peers []trace.Peer) (to, back []doctor.Way) {
+	for _, peer := range peers {
+		for _, theirs := range peer.Subnets {
+			t := trace.Follow(host, netip.Addr{}, podOf(theirs), "tcp", 0)
+			to = append(to, doctor.Way{Peer: peer.Name, Trace: t})
+			if pod, ok := host.AnyPod(podOf(theirs)); ok {
+				back = append(back, doctor.Way{Peer: peer.Name, Trace: trace.Follow(host, podOf(theirs), pod.Addr, "tcp", 0)})
+			}
+		}
+	}
+	return to, back
+}
+
+// reached tries the peers, all at the same time.
+func reached(ctx context.Context, host *look.Host, f doctor.Facts, peers []trace.Peer) []doctor.Reach {
+	tunnel, ok := host.Link(f.State.Device)
+	if !ok || tunnel.Kind != "vxlan" {
+		return nil
+	}
+	list := make([]doctor.Reach, len(peers))
+	var wait sync.WaitGroup
+	for i, peer := range peers {
+		wait.Go(func() { list[i] = reach(ctx, tunnel, peer) })
+	}
+	wait.Wait()
+	return list
+}
+
+// reach tries one peer.
+func reach(ctx context.Context, tunnel trace.Link, peer trace.Peer) doctor.Reach {
+	r := doctor.Reach{Peer: peer.Name, Port: tunnel.Port, Overhead: trace.Overhead(tunnel.Local)}
+	for _, a := range peer.Addrs {
+		if a.BitLen() == tunnel.Local.BitLen() {
+			r.Addr = a
+		}
+	}
+	r.Tunnel = subnet.Gateway(peer.Subnets[0])
+	var src netip.Addr
+	for _, a := range tunnel.Addrs {
+		if a.Addr().BitLen() == r.Tunnel.BitLen() && !a.Addr().IsLinkLocalUnicast() {
+			src = a.Addr()
+		}
+	}
+	if !src.IsValid() || !r.Addr.IsValid() {
+		return r
+	}
+	const small = 100
+	r.Small = outcome(look.Ping(ctx, src, r.Tunnel, small))
+	if r.Small == doctor.Lost {
+		r.Ping = outcome(look.Ping(ctx, netip.Addr{}, r.Addr, small))
+		return r
+	}
+	r.Size = tunnel.MTU
+	if r.Full = outcome(look.Ping(ctx, src, r.Tunnel, r.Size)); r.Full == doctor.Lost {
+		r.Largest = look.Largest(ctx, src, r.Tunnel, small, r.Size)
+	}
+	if r.TCP = outcome(look.TCP(ctx, src, r.Tunnel)); r.TCP == doctor.Lost {
+		r.TCPSoft = outcome(look.SYN(ctx, src, r.Tunnel))
+	}
+	return r
+}
+
+func outcome(answered bool, err error) doctor.Outcome {
+	switch {
+	case err != nil:
+		return doctor.NotTried
+	case answered:
+		return doctor.Answered
+	}
+	return doctor.Lost
+}
