@@ -25,14 +25,14 @@ type daemon struct {
 	metrics *metrics
 	claims  claims
 
-	begun     chan struct{} // closed by begin; what follows is set then
-	moved     chan struct{} // size one; sent when the host or the network may have changed, tend receives
-	graceOver chan struct{} // size one; sent when etcd had time enough to tell of all peers again, tend receives
-	ask       chan struct{} // the watchdog sends, tend receives
-	kernel    *kernel.Kernel
-	guard     backend.GuardMode // as far as the kernel can
-	rec       *backend.Reconciler
-	health    health
+	begun        chan struct{} // closed by begin; what follows is set then
+	moved        chan struct{} // size one; sent when the host or the network may have changed, tend receives
+	graceOver    chan struct{} // size one; sent when etcd had time enough to tell of all peers again, tend receives
+	ask          chan struct{} // the watchdog sends, tend receives
+	kernel       *kernel.Kernel
+	guard        backend.GuardMode // as far as the kernel can
+	rec          *backend.Reconciler
+	reachability reachability
 
 	mu sync.Mutex // guards all following fields
 
@@ -48,6 +48,7 @@ type daemon struct {
 	bereft    bool            // etcd has not our lease
 	written   bool            // the kernel was as wanted once
 	lastPass  *status.Pass
+	changed   time.Time // when etcd told of what the kernel has not yet; zero: it has all
 
 	candidates []backend.Candidate // that the underlay was chosen of
 	doubted    subnet.Leases       // that the choice was last held against
@@ -56,7 +57,7 @@ type daemon struct {
 }
 
 func newDaemon(c config, log *zap.Logger) *daemon {
-	return &daemon{
+	d := &daemon{
 		config: c, log: log, born: time.Now(), metrics: newMetrics(),
 		begun: make(chan struct{}), moved: make(chan struct{}, 1), graceOver: make(chan struct{}, 1), ask: make(chan struct{}),
 		badKeys:     trouble{log: log, begin: "a key among the leases is none and is left out", end: "a key that was no lease is gone or right now", field: "key"},
@@ -70,6 +71,15 @@ func newDaemon(c config, log *zap.Logger) *daemon {
 		badReach:    trouble{log: log, begin: "a peer is not reached as pods need it", end: "a peer is reached again", field: "key"},
 		badMemory:   trouble{log: log, begin: "the state file can't be written; trying again; without it a restart needs etcd", end: "the state file is written", field: "file"},
 	}
+	d.metrics.follow(d)
+	return d
+}
+
+// storeNow is etcd's, or nil before there was a connection.
+func (d *daemon) storeNow() *etcd.Store {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.store
 }
 
 // phase tells what the daemon does or waits for until it is ready.
@@ -212,6 +222,9 @@ func (d *daemon) advance(leases subnet.Leases) {
 	d.rec.Update(func(want backend.State) []backend.Change {
 		changes := d.plan.Follow(want, leases)
 		d.metrics.wanted(changes)
+		if len(changes) > 0 && d.changed.IsZero() {
+			d.changed = time.Now()
+		}
 		return changes
 	})
 	logPeers(d.log, leases, before, d.site.self.Key(), d.plan)
@@ -239,6 +252,7 @@ func (d *daemon) passed(p backend.Pass) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.metrics.pass(p)
+	d.measure(p)
 	d.lastPass = &status.Pass{At: time.Now(), Why: p.Why, Changes: len(p.Changes)}
 	logChanges(d.log, p)
 	d.badPass.set(faultOf("kernel", p.Err))

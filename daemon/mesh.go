@@ -110,7 +110,7 @@ func (d *daemon) reached() status.Reached {
 	d.mu.Lock()
 	leases, self := d.leases, d.site.self
 	d.mu.Unlock()
-	return status.Reached{Node: self.Node, Subnet: subnetsText(self), Peers: d.health.all(leases)}
+	return status.Reached{Node: self.Node, Subnet: subnetsText(self), Peers: d.reachability.all(leases)}
 }
 
 func subnetsText(l subnet.Lease) string {

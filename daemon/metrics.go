@@ -30,6 +30,7 @@ type metrics struct {
 	rtt      prometheus.Histogram
 	cni      *prometheus.CounterVec   // operations of the plugin, by verb and code
 	cniTook  *prometheus.HistogramVec // by verb
+	health   health
 }
 
 func newMetrics() *metrics {
@@ -51,6 +52,7 @@ func newMetrics() *metrics {
 	m.probes = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "tulle_probes_total", Help: "Small packets sent to peers through the overlay, by what became of them: answered or lost."}, []string{"outcome"})
 	m.rtt = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "tulle_probe_rtt_seconds", Help: "Round-trip time of small packets to peers through the overlay.", Buckets: prometheus.ExponentialBuckets(0.0001, 2.5, 10)})
 	m.probed(reach.Sample{}, nil)
+	m.health = newHealth(m.registry)
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "tulle_build_info", Help: "Always 1; the labels tell the build.",
 		ConstLabels: prometheus.Labels{"version": version.Version(), "commit": version.Commit()},
@@ -114,6 +116,7 @@ func (m *metrics) snapshot(s subnet.Snapshot, p *backend.Plan) {
 	m.peers.WithLabelValues("left out").Set(float64(leftOut))
 	m.peers.WithLabelValues("awaited").Set(float64(awaited))
 	m.badKeys.Set(float64(len(s.Faults)))
+	m.health.leases.Set(float64(s.Leases.Len()))
 }
 
 // wanted counts rows that came to be wanted or are no longer.
@@ -136,6 +139,7 @@ func (m *metrics) pass(p backend.Pass) {
 	}
 	m.passes.WithLabelValues(p.Why, result).Inc()
 	m.took.Observe(p.Took.Seconds())
+	m.health.pass(p)
 	for _, c := range p.Changes {
 		operation := "add"
 		switch {

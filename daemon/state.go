@@ -55,7 +55,7 @@ func (d *daemon) state(ctx context.Context) status.Node {
 		if r.Lease == here.self {
 			continue
 		}
-		p := status.Peer{Lease: statusLease(r.Lease, here.underlay.Family), LeftOut: leftOut[r.Key()], Awaited: awaited[r.Key()], Reach: d.health.reach(r.Key())}
+		p := status.Peer{Lease: statusLease(r.Lease, here.underlay.Family), LeftOut: leftOut[r.Key()], Awaited: awaited[r.Key()], Reach: d.reachability.reach(r.Key())}
 		for _, row := range rows[r.Key()] {
 			if f, ok := row.(backend.FDB); ok {
 				p.VTEP = &status.VTEP{Address: f.Dst.String(), MAC: f.MAC.String()}

@@ -144,20 +144,10 @@ func without(changes []backend.Change, err error) []backend.Change {
 		return changes
 	}
 	refused := map[backend.Key]bool{}
-	refusals(err, refused)
-	return slices.DeleteFunc(slices.Clone(changes), func(c backend.Change) bool { return refused[c.Key()] })
-}
-
-// refusals notes the changes that an error names.
-func refusals(err error, refused map[backend.Key]bool) {
-	switch e := err.(type) {
-	case *backend.ChangeError:
-		refused[e.Change.Key()] = true
-	case interface{ Unwrap() []error }:
-		for _, one := range e.Unwrap() {
-			refusals(one, refused)
-		}
+	for _, c := range backend.Refused(err) {
+		refused[c.Key()] = true
 	}
+	return slices.DeleteFunc(slices.Clone(changes), func(c backend.Change) bool { return refused[c.Key()] })
 }
 
 // apply returns how many changes it tried.

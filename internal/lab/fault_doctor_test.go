@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tulle/internal/doctor"
+	"tulle/subnet"
 )
 
 // doctorOf runs tullectl doctor on a host.
@@ -57,7 +58,7 @@ const quiet = "tulled-silent" // what doctor says besides where tulled is stoppe
 var doctorFaults = []doctorFault{
 	{name: "tulled is stopped", stopped: true, want: []string{quiet}, words: []string{"systemctl start tulled"}},
 	{name: "a stranger's route in the place of ours", do: "ip route replace $DST via 192.0.2.1 proto static", undo: "ip route del $DST via 192.0.2.1", want: []string{"kernel-differs", "way"}, words: []string{"ip route del"}},
-	{name: "a more exact route than ours", do: "ip route add ${DST%0/24}0/25 via 192.0.2.1 proto static", undo: "ip route del ${DST%0/24}0/25", want: []string{"way"}, words: []string{"another route leads", "/25 dev eth0 table main"}},
+	{name: "a more exact route than ours", do: "ip route add $HALF via 192.0.2.1 proto static", undo: "ip route del $HALF", want: []string{"way"}, words: []string{"another route leads", "/25 dev eth0 table main"}},
 	{name: "a blackhole in another table", do: "ip route add blackhole $DST table 99; ip rule add to $DST table 99 pref 50", undo: "ip rule del pref 50; ip route flush table 99", want: []string{"way"}, words: []string{"ip route del blackhole"}},
 	{name: "a route to the other node by another device", do: "ip link add dev9 type veth peer name dev8; ip link set dev8 up; ip link set dev9 up; ip route add $PEER dev dev9", undo: "ip link del dev9", want: []string{"peer-silent", "underlay-other"}, words: []string{"dev9"}},
 	{name: "forwarding off", stopped: true, do: "sysctl -qw net.ipv4.ip_forward=0", undo: "sysctl -qw net.ipv4.ip_forward=1", want: []string{"forwarding", quiet}, words: []string{"sysctl -w net.ipv4.ip_forward=1"}},
@@ -141,7 +142,13 @@ func TestDoctor(t *testing.T) {
 	for _, f := range doctorFaults {
 		if v.Host == nil {
 			v = newVictim(t, up(t, Options{Nodes: 2, Pods: 1}))
-			v.vars += fmt.Sprintf("SELF=%s FARPORT=%s NEAR=%s BRIDGE=%s VETH=%s\n", v.Addr, v.far.host.Name, v.near.Addr.Addr(), v.near.Addr.Masked().Addr().Next(), v.vethOf(t))
+			for name, value := range map[string]string{
+				"SELF": v.Addr().String(), "FARPORT": v.far.host.Name, "NEAR": v.near.Addr().String(), "VETH": v.vethOf(t),
+				"BRIDGE": subnet.Bridge(v.lab.lease(t, v.near.host).Subnets[subnet.IPv4]).Addr().String(),
+				"HALF":   strings.Replace(v.vars["DST"], "/24", "/25", 1),
+			} {
+				v.vars[name] = value
+			}
 			right = rows(t.Context(), v.Host)
 			wantHealthy(t, v.lab)
 		}

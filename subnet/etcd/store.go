@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -25,6 +26,8 @@ type Store struct {
 	log    *zap.Logger
 	lost   chan struct{} // size one; Watch and Renew send when our lease is not as it should be, Keep receives
 	doubt  chan struct{} // size one; Health sends when etcd may be another than before, Watch receives
+
+	restarts atomic.Uint64 // of Watch
 
 	renewing *renewing // the certificates; nil: no files are given
 

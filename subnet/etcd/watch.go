@@ -31,6 +31,7 @@ func (s *Store) Watch(ctx context.Context, emit func(subnet.Snapshot)) error {
 		case errors.Is(err, ErrTaken):
 			return err
 		}
+		s.restarts.Add(1)
 		s.log.Info("reading all leases again", zap.NamedError("because", err))
 		select { // not to spin where etcd closes every watch
 		case <-ctx.Done():

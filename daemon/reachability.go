@@ -16,12 +16,12 @@ import (
 	"tulle/subnet"
 )
 
-// healthRound is how long a look at all peers takes at least: a few peers are not
+// reachRound is how long a look at all peers takes at least: a few peers are not
 // bothered more often because they are few.
-const healthRound = 5 * time.Second
+const reachRound = 5 * time.Second
 
-// health is what is known of how the peers are reached.
-type health struct {
+// reachability is what is known of how the peers are reached.
+type reachability struct {
 	mu sync.Mutex // guards all following fields
 
 	queue []string // peers to look at next, by lease key
@@ -109,11 +109,11 @@ func (d *daemon) watchPeers(ctx context.Context) error {
 func (d *daemon) nextPeer() (key string, targets [2]reach.Target) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	h := &d.health
+	h := &d.reachability
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(h.queue) == 0 {
-		if time.Since(h.round) < healthRound {
+		if time.Since(h.round) < reachRound {
 			return "", targets
 		}
 		h.round = time.Now()
@@ -166,7 +166,7 @@ func (s site) overlayAddrs(l subnet.Lease) (addrs [2]netip.Addr) {
 
 // saw keeps a sample.
 func (d *daemon) saw(key string, f subnet.Family, s reach.Sample) {
-	h := &d.health
+	h := &d.reachability
 	h.mu.Lock()
 	before, known := h.peers[key]
 	now := before.with(f, s)
@@ -190,7 +190,7 @@ func (d *daemon) saw(key string, f subnet.Family, s reach.Sample) {
 }
 
 // reach is what is known of a peer, or nil.
-func (h *health) reach(key string) *status.Reach {
+func (h *reachability) reach(key string) *status.Reach {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if p, ok := h.peers[key]; ok {
@@ -200,7 +200,7 @@ func (h *health) reach(key string) *status.Reach {
 }
 
 // all is what is known of all peers, by subnet.
-func (h *health) all(leases subnet.Leases) map[string]status.Reach {
+func (h *reachability) all(leases subnet.Leases) map[string]status.Reach {
 	all := map[string]status.Reach{}
 	for r := range leases.All() {
 		if known := h.reach(r.Key()); known != nil {
