@@ -142,7 +142,7 @@ func (d *daemon) begin(s site, candidates []backend.Candidate, known subnet.Snap
 		return nil
 	}
 	d.log.Info("underlay chosen", zap.String("dev", s.underlay.Dev), zap.Stringer("address", s.underlay.Addr()),
-		zap.Int("mtu", s.underlay.MTU), zap.String("because", s.why), zap.Stringers("candidates", candidates))
+		zap.Int("mtu", s.underlay.MTU), zap.String("why", s.why), zap.Stringers("candidates", candidates))
 	d.doing = "writing the kernel's tables"
 	d.rec = backend.NewReconciler(d.kernel, d.passed)
 	d.snapshot = known

@@ -75,7 +75,7 @@ func run(ctx context.Context, c config, log *zap.Logger) error {
 
 	err := g.Wait()
 	if told.Err() != nil && errors.Is(err, context.Canceled) {
-		log.Info("stopping; pods go on as they are, and the lease stays for its time", zap.Duration("lease", c.TTL))
+		log.Info("stopping; pods go on as they are, and the lease stays for its time", zap.Duration("ttl", c.TTL))
 		return nil
 	}
 	if err == nil {

@@ -94,7 +94,7 @@ func (d *daemon) survey() {
 	moved := found.underlay.Addrs != d.site.underlay.Addrs
 	if !found.underlay.Equal(d.site.underlay) {
 		d.log.Info("underlay changed", zap.String("dev", found.underlay.Dev), zap.Stringer("address", found.underlay.Addr()),
-			zap.Int("mtu", found.underlay.MTU), zap.String("because", found.why))
+			zap.Int("mtu", found.underlay.MTU), zap.String("why", found.why))
 	}
 	if found.network != d.site.network {
 		d.log.Info("network configuration changed", zap.ByteString("network", found.network.JSON()))

@@ -110,9 +110,9 @@ func logPeers(log *zap.Logger, now, before subnet.Leases, self string, p *backen
 		case p.Awaited()[key]:
 			log.Info("subnet reserved for a node that has not come yet", zap.Stringer("subnet", r))
 		case was.Lease == subnet.Lease{}, was.Awaited():
-			log.Info("peer came", zap.Stringer("subnet", r), zap.Stringers("address", valid(r.Addrs)))
+			log.Info("peer came", zap.Stringer("subnet", r), zap.Stringers("addresses", valid(r.Addrs)))
 		case was.Lease != r.Lease:
-			log.Info("peer changed", zap.Stringer("subnet", r), zap.Stringers("address", valid(r.Addrs)), zap.Strings("data", r.Data[:]))
+			log.Info("peer changed", zap.Stringer("subnet", r), zap.Stringers("addresses", valid(r.Addrs)), zap.Strings("data", r.Data[:]))
 		}
 	}
 }

@@ -33,6 +33,7 @@ func TestEveryLogMessageIsDocumented(t *testing.T) {
 	}
 	_, section, _ := strings.Cut(read(t, "Documentation/running.md"), "\n## Logs\n")
 	section, _, _ = strings.Cut(section, "\n## ")
+	section, _, _ = strings.Cut(section, "\n### ")
 	have := map[string]bool{}
 	for _, row := range table(section, logCell) {
 		have[strings.Trim(row[0], "`")] = true
@@ -46,5 +47,50 @@ func TestEveryLogMessageIsDocumented(t *testing.T) {
 		if !want[message] {
 			t.Errorf("Documentation/running.md tells of the message %q, which nobody logs", message)
 		}
+	}
+}
+
+var (
+	// A field of a message, and one that is kept for messages.
+	logField  = regexp.MustCompile(`\bzap\.([A-Z][A-Za-z0-9]*)\("([^"]+)"`)
+	keptField = regexp.MustCompile(`\bfield: +"([^"]+)"`)
+	fieldName = regexp.MustCompile("^`[a-z]+`$")
+	fieldKind = map[string]string{
+		"Bool": "bool", "Int": "number", "Int64": "number", "Uint64": "number", "Strings": "list", "Stringers": "list",
+		"String": "text", "Stringer": "text", "ByteString": "text", "NamedError": "text", "Duration": "text", "Time": "text",
+	}
+)
+
+// TestLogFields: every field of the log is documented, with one kind.
+func TestLogFields(t *testing.T) {
+	t.Parallel()
+	want := map[string]string{"error": "text"} // that of zap.Error
+	for _, name := range files(t, ".go") {
+		if dir := path.Dir(name); dir != "daemon" && dir != "subnet/etcd" || strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		text := read(t, name)
+		for _, m := range logField.FindAllStringSubmatch(text, -1) {
+			kind := fieldKind[m[1]]
+			if kind == "" {
+				t.Errorf("%s: zap.%s makes a field of no known kind", name, m[1])
+			}
+			if was := want[m[2]]; was != "" && was != kind {
+				t.Errorf("%s: the field %q is %s, and %s elsewhere", name, m[2], kind, was)
+			}
+			want[m[2]] = kind
+		}
+		for _, m := range keptField.FindAllStringSubmatch(text, -1) {
+			want[m[1]] = "text"
+		}
+	}
+	_, section, _ := strings.Cut(read(t, "Documentation/running.md"), "\n### Fields\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	have := map[string]string{}
+	for _, row := range table(section, fieldName) {
+		have[strings.Trim(row[0], "`")] = row[1]
+	}
+	if !maps.Equal(have, want) {
+		t.Errorf("documented fields:\n%v\nwant:\n%v", have, want)
 	}
 }

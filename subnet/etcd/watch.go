@@ -32,7 +32,7 @@ func (s *Store) Watch(ctx context.Context, emit func(subnet.Snapshot)) error {
 			return err
 		}
 		s.restarts.Add(1)
-		s.log.Info("reading all leases again", zap.NamedError("because", err))
+		s.log.Info("reading all leases again", zap.NamedError("why", err))
 		select { // not to spin where etcd closes every watch
 		case <-ctx.Done():
 			return ctx.Err()
