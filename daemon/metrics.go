@@ -53,6 +53,10 @@ func newMetrics() *metrics {
 	m.rtt = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "tulle_probe_rtt_seconds", Help: "Round-trip time of small packets to peers through the overlay.", Buckets: prometheus.ExponentialBuckets(0.0001, 2.5, 10)})
 	m.probed(reach.Sample{}, nil)
 	m.health = newHealth(m.registry)
+	for _, verb := range operation.Verbs { // so that a rate has where to begin
+		m.cni.WithLabelValues(verb, "0")
+		m.cniTook.WithLabelValues(verb)
+	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "tulle_build_info", Help: "Always 1; the labels tell the build.",
 		ConstLabels: prometheus.Labels{"version": version.Version(), "commit": version.Commit()},
