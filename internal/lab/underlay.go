@@ -19,6 +19,7 @@ import (
 type addressing struct {
 	underlay netip.Prefix // the router's address among the nodes
 	beyond   netip.Prefix // the router's address among the nodes of the second link
+	nodes    int          // how far after the router's address that of the first node is
 	outside  netip.Prefix // the router's address towards the outside host
 	stranger netip.Addr   // the outside host's
 	pods     netip.Prefix
@@ -29,6 +30,7 @@ var addresses = [2]addressing{
 	subnet.IPv4: {
 		underlay: netip.MustParsePrefix("192.0.2.1/24"),
 		beyond:   netip.MustParsePrefix("203.0.113.1/24"),
+		nodes:    10, // so node1 is 192.0.2.11
 		outside:  netip.MustParsePrefix("198.51.100.1/24"),
 		stranger: netip.MustParseAddr("198.51.100.10"),
 		pods:     netip.MustParsePrefix("10.244.0.0/16"),
@@ -37,6 +39,7 @@ var addresses = [2]addressing{
 	subnet.IPv6: {
 		underlay: netip.MustParsePrefix("2001:db8::1/64"),
 		beyond:   netip.MustParsePrefix("2001:db8:2::1/64"),
+		nodes:    16, // so node1 is 2001:db8::11
 		outside:  netip.MustParsePrefix("2001:db8:1::1/64"),
 		stranger: netip.MustParseAddr("2001:db8:1::10"),
 		pods:     netip.MustParsePrefix("fd00:10:244::/56"),
@@ -60,7 +63,7 @@ func (l *Lab) hostAddrs(f func(addressing) netip.Addr) [2]netip.Addr {
 }
 
 // node is the underlay address of the i-th node, counted from 1, on a link.
-func (a addressing) node(i int, on link) netip.Addr { return after(a.router(on).Addr(), 9+i) }
+func (a addressing) node(i int, on link) netip.Addr { return after(a.router(on).Addr(), a.nodes+i-1) }
 
 // etcd is that of the i-th member of etcd, where it has a host of its own.
 func (a addressing) etcd(i int) netip.Addr { return after(a.underlay.Addr(), i) }
