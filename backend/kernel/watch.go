@@ -40,7 +40,7 @@ type Listener interface {
 // Watch tells l about changes in the kernel until ctx ends, and returns the
 // error of ctx then. Changes of rules are heard by WatchRules.
 func (k *Kernel) Watch(ctx context.Context, l Listener) error {
-	return hear(ctx, unix.NETLINK_ROUTE, groups, func() { l.Wake(backend.AllKinds); l.Moved() }, func(m syscall.NetlinkMessage) {
+	return hear(ctx, hearBuffer, unix.NETLINK_ROUTE, groups, func() { l.Wake(backend.AllKinds); l.Moved() }, func(m syscall.NetlinkMessage) {
 		// The kernel tells who made a change of a link or a route, but not of an
 		// FDB row nor of all others.
 		if m.Header.Pid != k.conn.port {
@@ -54,8 +54,8 @@ func (k *Kernel) Watch(ctx context.Context, l Listener) error {
 const hearBuffer = 64 << 20
 
 // hear calls each for every message of some netlink groups until ctx ends, and
-// lost when there were more than could be heard.
-func hear(ctx context.Context, protocol int, groups []uint, lost func(), each func(syscall.NetlinkMessage)) error {
+// lost when there were more than a buffer of that many bytes has room for.
+func hear(ctx context.Context, buffer, protocol int, groups []uint, lost func(), each func(syscall.NetlinkMessage)) error {
 	sock, err := nl.Subscribe(protocol, groups...)
 	if err != nil {
 		return fmt.Errorf("subscribe to kernel changes: %w", err)
@@ -70,7 +70,7 @@ func hear(ctx context.Context, protocol int, groups []uint, lost func(), each fu
 			sock.Close()
 		}
 	}()
-	_ = sock.SetReceiveBufferSize(hearBuffer, true) // needs a privilege; without it more is lost
+	_ = sock.SetReceiveBufferSize(buffer, true) // needs a privilege; without it more is lost
 	for {
 		msgs, from, err := sock.Receive()
 		switch {

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -158,6 +159,49 @@ func TestGarbageAmongTheLeases(t *testing.T) {
 		}
 		if err := rowsAre(t, v.Host, right)(); err != nil {
 			t.Error(err)
+		}
+		wantRight(t, v.Host)
+	})
+	t.Run("a thousand at once, and a good one behind them", func(t *testing.T) {
+		for _, g := range garbages {
+			l.del(t, subnetsDir+fill.Replace(g.key))
+		}
+		heals(t, func() error {
+			if bad := metric(t, v.Host, "tulle_bad_keys") + metric(t, v.Host, `tulle_peers{state="left out"}`); bad > 0 {
+				return fmt.Errorf("metrics count %v that are left out, want none", bad)
+			}
+			return nil
+		})
+		log, changes := v.journal(t), metric(t, v.Host, "tulle_kernel_changes_total")
+		const many, each = 1000, 50 // in one transaction
+		for i := 0; i < many; i += each {
+			var puts []map[string]keyValue
+			for n := i; n < i+each; n++ {
+				puts = append(puts, map[string]keyValue{"requestPut": {Key: fmt.Appendf(nil, "%sgarbage%d", subnetsDir, n), Value: []byte("{")}})
+			}
+			l.etcd(t, "kv/txn", map[string]any{"success": puts}, nil)
+		}
+		begin := time.Now()
+		const good = subnetsDir + "10.244.250.0-24"
+		l.put(t, good, strangerLease("192.0.2.250", stray))
+		heals(t, func() error {
+			if !strings.Contains(rows(t.Context(), v.Host), "10.244.250.0/24 ") {
+				return errors.New("no route to a new peer")
+			}
+			return nil
+		})
+		t.Logf("a new peer was heard of after %s", time.Since(begin).Round(time.Millisecond))
+		l.del(t, good)
+		heals(t, rowsAre(t, v.Host, right))
+		if bad := metric(t, v.Host, "tulle_bad_keys"); bad != many {
+			t.Errorf("metrics count %v bad keys, want %d", bad, many)
+		}
+		if n := log.count(t, "is left out {"); n != many {
+			t.Errorf("%d lines in the log for %d keys", n, many)
+		}
+		// A peer is five rows, which come and go.
+		if n := metric(t, v.Host, "tulle_kernel_changes_total") - changes; n > 10 {
+			t.Errorf("%v rows of the kernel were changed, want those of one peer", n)
 		}
 		wantRight(t, v.Host)
 	})
