@@ -136,7 +136,7 @@ func (d *daemon) mesh(ctx context.Context) status.Mesh {
 	g.SetLimit(meshAtOnce)
 	client := &http.Client{Timeout: meshTime, Transport: &http.Transport{DisableKeepAlives: true}}
 	for r := range leases.All() {
-		if r.Key() == here.self.Key() {
+		if r.Key() == here.self.Key() || r.Awaited() {
 			continue
 		}
 		g.Go(func() error {
