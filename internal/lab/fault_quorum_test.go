@@ -72,7 +72,7 @@ func TestFaultsOfTheQuorum(t *testing.T) {
 			if test.members == 1 {
 				follow(t) // by the other two, of which one leads
 			} else {
-				heals(t, log.tells(t, "etcd gives no answer"))
+				healsWithin(t, 2*healTime, log.tells(t, "etcd gives no answer"))
 				heals(t, etcdIs(t, v.Host, 0))
 				before := l.requests(t, away)
 				const while = 5 * time.Second

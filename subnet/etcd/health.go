@@ -15,6 +15,7 @@ func (s *Store) Health(ctx context.Context, up func(bool)) error {
 	s.reached(func() { s.up = up })
 	conn := s.client.ActiveConnection()
 	was := true // so that a connection which is down from the start is told
+	ready := false
 	for {
 		state := conn.GetState()
 		switch state {
@@ -32,9 +33,12 @@ func (s *Store) Health(ctx context.Context, up func(bool)) error {
 			was = false
 			s.reached(func() { s.connected = false })
 		case connectivity.Idle:
-			signal(s.doubt) // the connection was lost, and may come back to another etcd
 			conn.Connect()
 		}
+		if ready && state != connectivity.Ready {
+			signal(s.doubt) // the connection was lost, and may come back to another etcd, or not at all
+		}
+		ready = state == connectivity.Ready
 		if !conn.WaitForStateChange(ctx, state) {
 			return ctx.Err()
 		}
