@@ -27,6 +27,7 @@ type daemon struct {
 
 	begun        chan struct{} // closed by begin; what follows is set then
 	moved        chan struct{} // size one; sent when the host or the network may have changed, tend receives
+	settled      chan struct{} // size one; settle sends, serveMesh receives
 	graceOver    chan struct{} // size one; sent when etcd had time enough to tell of all peers again, tend receives
 	ask          chan struct{} // the watchdog sends, tend receives
 	kernel       *kernel.Kernel
@@ -59,7 +60,7 @@ type daemon struct {
 func newDaemon(c config, log *zap.Logger) *daemon {
 	d := &daemon{
 		config: c, log: log, born: time.Now(), metrics: newMetrics(),
-		begun: make(chan struct{}), moved: make(chan struct{}, 1), graceOver: make(chan struct{}, 1), ask: make(chan struct{}),
+		begun: make(chan struct{}), moved: make(chan struct{}, 1), settled: make(chan struct{}, 1), graceOver: make(chan struct{}, 1), ask: make(chan struct{}),
 		badKeys:     trouble{log: log, begin: "a key among the leases is none and is left out", end: "a key that was no lease is gone or right now", field: "key"},
 		badPeers:    trouble{log: log, begin: "a peer's lease makes no sense and is left out", end: "a peer's lease that was left out is gone or right now", field: "key"},
 		badNetwork:  trouble{log: log, begin: "the network configuration is not followed; all stays as it is", end: "the network configuration is followed again", field: "key"},

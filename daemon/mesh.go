@@ -36,15 +36,27 @@ func (d *daemon) serveMesh(ctx context.Context) error {
 	if d.config.MeshPort == 0 {
 		return nil
 	}
+	for ctx.Err() == nil {
+		if err := d.serveMeshAt(ctx, d.overlayAddrs()); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// overlayAddrs is this node's own.
+func (d *daemon) overlayAddrs() [2]netip.Addr {
 	d.mu.Lock()
-	own := d.site.overlayAddrs(d.site.self)
-	d.mu.Unlock()
+	defer d.mu.Unlock()
+	return d.site.overlayAddrs(d.site.self)
+}
+
+// serveMeshAt answers at these addresses until they are others, or ctx ends.
+func (d *daemon) serveMeshAt(ctx context.Context, own [2]netip.Addr) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /reached", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, d.reached()) })
 	s := &http.Server{Handler: mux, ReadTimeout: meshTime, WriteTimeout: meshTime, MaxHeaderBytes: 4 << 10}
-	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
-	defer stop()
-	var g errgroup.Group
+	g, serving := errgroup.WithContext(ctx)
 	for _, a := range own {
 		if !a.IsValid() {
 			continue
@@ -58,10 +70,18 @@ func (d *daemon) serveMesh(ctx context.Context) error {
 		}
 		g.Go(func() error { return s.Serve(peersOnly{l, d}) })
 	}
+	for same := true; same && serving.Err() == nil; {
+		select {
+		case <-serving.Done():
+		case <-d.settled:
+			same = d.overlayAddrs() == own
+		}
+	}
+	_ = s.Close()
 	if err := g.Wait(); err != nil && !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("answer peers: %w", err)
 	}
-	return ctx.Err()
+	return nil
 }
 
 // beforeAddress lets a socket listen on an address that is not there yet, or is
@@ -92,13 +112,15 @@ func (l peersOnly) Accept() (net.Conn, error) {
 	}
 }
 
-// isNode reports whether an address is a node's own inside the overlay.
+// isNode reports whether an address is one that a node sends from to those of nodes
+// inside the overlay: its own there or, by a plain route, that of the underlay.
 func (d *daemon) isNode(a netip.Addr) bool {
 	d.mu.Lock()
 	leases, here := d.leases, d.site
 	d.mu.Unlock()
+	f, direct := subnet.FamilyOf(a), here.network.Backend.DirectRouting
 	for r := range leases.All() {
-		if here.overlayAddrs(r.Lease)[subnet.FamilyOf(a)] == a {
+		if here.overlayAddrs(r.Lease)[f] == a || direct && r.Addrs[f] == a {
 			return true
 		}
 	}

@@ -150,14 +150,15 @@ func (s site) targets(l subnet.Lease) (targets [2]reach.Target) {
 }
 
 // overlayAddrs is the addresses of a node itself that packets take the way of
-// its pods to: where there is a device of ours, that of the device, and else the
-// one that plain routes lead to.
+// its pods to: that of its device, or with plain routes alone those that are the
+// gateways to its pods.
 func (s site) overlayAddrs(l subnet.Lease) (addrs [2]netip.Addr) {
-	if s.backend().Device() == "" {
-		return l.Addrs
-	}
 	for f, p := range l.Subnets {
-		if p.IsValid() {
+		switch {
+		case !p.IsValid():
+		case s.backend().Device() == "":
+			addrs[f] = l.Addrs[f]
+		default:
 			addrs[f] = subnet.Gateway(p)
 		}
 	}

@@ -124,6 +124,7 @@ func (d *daemon) settle(s site) {
 	d.kernel.Own(s.network.Prefixes()...)
 	d.plan = s.plan(d.config, d.kernel.Nexthops(), d.guard)
 	d.rewrite()
+	nudge(d.settled)
 }
 
 // faultOf is the set of one fault, or of none.

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -8,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"tulle/internal/status"
 	"tulle/subnet"
 )
 
@@ -53,8 +55,39 @@ func TestLabOfEachBackend(t *testing.T) {
 				t.Errorf("the kernel after the proof:\n%s\nbefore:\n%s", now, was)
 			}
 			restart(t, l, unix.SIGKILL)
+			wantReached(t, l)
 		})
 	}
+}
+
+// wantReached checks that the daemons' own looks at each other find nothing wrong.
+func wantReached(t *testing.T, l *Lab) {
+	t.Helper()
+	for _, h := range l.Nodes() {
+		stopDaemon(t, h, unix.SIGTERM)
+		startReady(t, h, "--probe-interval=100ms")
+	}
+	waitFor(t, func() error {
+		var m status.Mesh
+		text, err := get(t.Context(), l.Nodes()[0].Client(), daemonStatus+"/mesh")
+		if err == nil {
+			err = json.Unmarshal(text, &m)
+		}
+		if err != nil {
+			return err
+		}
+		for _, n := range m.Nodes {
+			if n.Error != "" || len(n.Peers) != len(l.Nodes())-1 {
+				return fmt.Errorf("%s tells of %d peers, want %d: %s", n.Node, len(n.Peers), len(l.Nodes())-1, n.Error)
+			}
+			for subnet, p := range n.Peers {
+				if p.Verdict != "good" {
+					return fmt.Errorf("%s reaches %s: %s, want good", n.Node, subnet, p.Verdict)
+				}
+			}
+		}
+		return nil
+	})
 }
 
 // wayTo waits until a node's kernel sends packets to a pod in some way, in the
@@ -152,6 +185,7 @@ func TestChangeOver(t *testing.T) {
 		})
 	}
 	heals(t, rowsAre(t, one.host, tunnelled))
+	wantReached(t, l)
 }
 
 // probing starts a probe.
