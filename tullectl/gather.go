@@ -235,14 +235,14 @@ func reached(ctx context.Context, host *look.Host, f doctor.Facts, peers []trace
 	list := make([]doctor.Reach, len(peers))
 	var wait sync.WaitGroup
 	for i, peer := range peers {
-		wait.Go(func() { list[i] = reach(ctx, tunnel, peer) })
+		wait.Go(func() { list[i] = reach(ctx, host, tunnel, peer) })
 	}
 	wait.Wait()
 	return list
 }
 
 // reach tries one peer.
-func reach(ctx context.Context, tunnel trace.Link, peer trace.Peer) doctor.Reach {
+func reach(ctx context.Context, host *look.Host, tunnel trace.Link, peer trace.Peer) doctor.Reach {
 	r := doctor.Reach{Peer: peer.Name, Port: tunnel.Port, Overhead: trace.Overhead(tunnel.Local)}
 	for _, a := range peer.Addrs {
 		if a.BitLen() == tunnel.Local.BitLen() {
@@ -263,6 +263,9 @@ func reach(ctx context.Context, tunnel trace.Link, peer trace.Peer) doctor.Reach
 	r.Small = outcome(look.Ping(ctx, src, r.Tunnel, small))
 	if r.Small == doctor.Lost {
 		r.Ping = outcome(look.Ping(ctx, netip.Addr{}, r.Addr, small))
+		if n, ok := host.Neigh(tunnel.Name, r.Tunnel); ok && r.Ping == doctor.Answered {
+			r.Soft = outcome(look.Tunnelled(ctx, tunnel, src, r.Tunnel, r.Addr, n.MAC))
+		}
 		return r
 	}
 	r.Size = tunnel.MTU

@@ -112,6 +112,9 @@ var faults = []struct {
 	{"a port is blocked", func(f *Facts) { f.Reached[0].Small, f.Reached[0].Ping = Lost, Answered }, "tunnel-blocked", "UDP port 8472"},
 	{"large packets are lost", func(f *Facts) { f.Reached[0].Full, f.Reached[0].Largest = Lost, 1350 }, "mtu-hole", "--mtu 1400"},
 	{"the kernel's checksums are wrong", func(f *Facts) { f.Reached[0].TCP, f.Reached[0].TCPSoft = Lost, Answered }, "checksum", "ethtool -K tulle.1"},
+	{"the kernel's checksums of the tunnel are wrong", func(f *Facts) {
+		f.Reached[0].Small, f.Reached[0].Ping, f.Reached[0].Soft = Lost, Answered, Answered
+	}, "checksum", "ethtool -K eth0 tx off"},
 	{"the bridge is down", func(f *Facts) { f.Links[2].Up = false }, "bridge-down", "ip link set cni0 up"},
 	{"the bridge is another network's", func(f *Facts) { f.Links[2].Addrs = append(f.Links[2].Addrs, netip.MustParsePrefix("10.88.0.1/16")) }, "bridge-address", "10.88.0.1/16"},
 	{"the bridge lacks its address", func(f *Facts) { f.Links[2].Addrs = nil }, "bridge-address", "ip address add 10.244.193.1/24 dev cni0"},

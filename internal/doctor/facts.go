@@ -89,6 +89,7 @@ type Reach struct {
 	Full    Outcome // through the tunnel, as large as it may be
 	Size    int     // of Full
 	Largest int     // that came through, if Full was lost
+	Soft    Outcome // as Small, with checksums that software made, if Small was lost
 	TCP     Outcome // through the tunnel, as the kernel sends it
 	TCPSoft Outcome // the same with a checksum that software made
 }

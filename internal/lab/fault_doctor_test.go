@@ -115,6 +115,7 @@ var doctorFaults = []doctorFault{
 		v.lab.put(t, configKey, `{`)
 		return func() { v.lab.put(t, configKey, string(kv.Value)) }
 	}, want: []string{"etcd-no-network", "trouble"}, words: []string{"tullectl network set"}},
+	{name: "a device makes wrong checksums", act: wrongChecksums, want: []string{"checksum"}, words: []string{"ethtool -K tulle.1"}},
 	{name: "etcd does not answer", act: func(t *testing.T, v victim) func() {
 		if err := v.lab.StopEtcd(t.Context(), unix.SIGTERM); err != nil {
 			t.Fatal(err)
@@ -228,4 +229,50 @@ func told(found []doctor.Finding) string {
 		panic(err) // a string's builder
 	}
 	return strings.Join(strings.Fields(b.String()), " ")
+}
+
+// TestDoctorAsksForRights: what etcd lets a user do is told apart.
+func TestDoctorAsksForRights(t *testing.T) {
+	t.Parallel()
+	l := up(t, Options{Nodes: 1})
+	node := l.Nodes()[0]
+	for _, call := range []struct {
+		call    string
+		request any
+	}{
+		{"auth/user/add", map[string]string{"name": "root", "password": "secret"}},
+		{"auth/user/grant", map[string]string{"user": "root", "role": "root"}},
+		{"auth/user/add", map[string]string{"name": "reader", "password": "secret"}},
+		{"auth/role/add", map[string]string{"name": "reader"}},
+		{"auth/role/grant", map[string]any{"name": "reader", "perm": map[string]any{"permType": "READ", "key": []byte("/tulle/network/"), "range_end": []byte("/tulle/network0")}}},
+		{"auth/user/grant", map[string]string{"user": "reader", "role": "reader"}},
+		{"auth/enable", struct{}{}},
+	} {
+		if call.call == "auth/user/grant" && call.request.(map[string]string)["role"] == "root" {
+			l.etcd(t, "auth/role/add", map[string]string{"name": "root"}, nil)
+		}
+		l.etcd(t, call.call, call.request, nil)
+	}
+	for _, tt := range []struct{ name, user, password, want, never string }{
+		{"one who may all", "root", "secret", "", "etcd-"},
+		{"one who may read", "reader", "secret", "etcd-read-only", "etcd-refuses"},
+		{"one with the wrong password", "reader", "wrong", "etcd-refuses", "etcd-read-only"},
+		{"nobody", "", "", "etcd-refuses", "etcd-read-only"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var flags []string
+			if tt.user != "" {
+				flags = []string{"--etcd-username", tt.user, "--etcd-password", tt.password}
+			}
+			found := doctorOf(t, node, flags...)
+			if tt.want != "" && !slices.Contains(ids(found), tt.want) {
+				t.Errorf("doctor does not say %s:\n%s", tt.want, told(found))
+			}
+			for _, id := range ids(found) {
+				if strings.HasPrefix(id, tt.never) {
+					t.Errorf("doctor says %s:\n%s", id, told(found))
+				}
+			}
+		})
+	}
 }
