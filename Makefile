@@ -67,6 +67,15 @@ bench: build ## measure one daemon with many peers, and the CNI plugin (as root,
 fuzz: ## fuzz every parser for SECONDS_EACH seconds
 	@./dist/fuzz $(SECONDS_EACH)
 
+.PHONY: alerts
+alerts: ## test the alerts and the dashboard's queries with promtool (its first build takes minutes)
+	@mkdir -p bin
+	@echo "building promtool into bin/"
+	@cd dist/prometheus/promtool && go build -tags remove_all_sd -o ../../../bin/promtool github.com/prometheus/prometheus/cmd/promtool
+	bin/promtool check rules dist/prometheus/alerts.yaml
+	bin/promtool test rules dist/prometheus/alerts_test.yaml
+	dist/prometheus/queries bin/promtool dist/grafana/tulle.json
+
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck and shellcheck
 	@./dist/setup lint
@@ -75,7 +84,7 @@ lint: ## gofmt, go vet, staticcheck and shellcheck
 	go -C dist/tools vet ./...
 	go tool staticcheck ./...
 	tool=$$(go tool -n staticcheck) && cd dist/tools && "$$tool" ./...
-	shellcheck .ci/run dist/setup dist/fuzz dist/vagrant/*.sh dist/packages dist/package/postinstall dist/package/preremove dist/package/postremove dist/package/cleanup internal/house/testdata/apt-get
+	shellcheck dist/prometheus/queries .ci/run dist/setup dist/fuzz dist/vagrant/*.sh dist/packages dist/package/postinstall dist/package/preremove dist/package/postremove dist/package/cleanup internal/house/testdata/apt-get
 
 .PHONY: image
 image: ## make the container image for amd64 and arm64, in dist/out
