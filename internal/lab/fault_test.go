@@ -80,7 +80,7 @@ func newVictimOf(t *testing.T, l *Lab, f subnet.Family) victim {
 	if err != nil {
 		t.Fatal(err)
 	}
-	id := regexp.MustCompile(`(?m)^id (\d+) via ` + gw + ` `).FindStringSubmatch(nexthops)
+	id := regexp.MustCompile(`(?m)^id (\d+) via (?:` + gw + `|` + peer.Addrs[f].String() + `) `).FindStringSubmatch(nexthops)
 	if id == nil {
 		t.Fatalf("no nexthop object via %s:\n%s", gw, nexthops)
 	}
