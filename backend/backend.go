@@ -29,6 +29,7 @@ type Input struct {
 	Nexthops bool   // the kernel has nexthop objects
 	Masq     bool   // masquerade what leaves the cluster
 	Guard    GuardMode
+	Firewall Tool // IPTables or NFTables
 	// Advertised are the devices that follow router advertisements and must go on
 	// doing so when the host forwards.
 	Advertised []string

@@ -34,7 +34,7 @@ func randomState(r *rand.Rand) backend.State {
 			backend.Neigh{Dev: dev, IP: gw, MAC: mac},
 			backend.Nexthop{ID: id, Via: gw, Dev: dev, Onlink: true},
 			backend.Route{Dst: netip.PrefixFrom(gw, 24), Nexthop: id},
-			backend.Chain{Family: subnet.Family(i % 2), Table: "nat", Name: fmt.Sprint("C", i), Rules: fmt.Sprint(r.IntN(2))},
+			backend.Chain{Family: subnet.Family(i % 2), Table: "nat", Name: fmt.Sprint("C", i), Rules: backend.Rules(fmt.Sprint(r.IntN(2)))},
 			backend.Jump{Family: subnet.Family(i % 2), Table: "nat", From: "POSTROUTING", To: fmt.Sprint("C", i)},
 		)
 	}

@@ -82,15 +82,21 @@ func everHeld(c config) []netip.Prefix {
 	return slices.Compact(all)
 }
 
-// openKernel opens the kernel with the jumps of every network there could be.
+// openKernel opens the kernel with the chains of every network there could be.
 func (b *broom) openKernel() (*kernel.Kernel, error) {
-	var every subnet.Network
-	every.Pools[subnet.IPv4].Prefix = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-	every.Pools[subnet.IPv6].Prefix = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-	k, err := kernel.Open(kernel.Config{Owner: owner(b.config), Jumps: firewall.Jumps(every, scope(b.config))})
+	var every backend.Input
+	every.Network.Pools[subnet.IPv4].Prefix = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	every.Network.Pools[subnet.IPv6].Prefix = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	every.Owner, every.Scope = owner(b.config), scope(b.config)
+	have, err := kernel.Firewalls()
+	if err != nil {
+		return nil, fmt.Errorf("look at the host's firewalls: %w", err)
+	}
+	tool, _ := firewall.Choose(have)
+	k, err := kernel.Open(kernelConfig(every, tool))
 	if errors.Is(err, exec.ErrNotFound) {
 		b.tell("kept the chains of iptables, if there are any: %v", err)
-		return kernel.Open(kernel.Config{Owner: owner(b.config)})
+		return kernel.Open(kernel.Config{Owner: every.Owner})
 	}
 	if err == nil {
 		k.Own(former(b.config)...)

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"tulle/backend"
+	"tulle/backend/firewall"
 	"tulle/internal/flags"
 	"tulle/subnet"
 	"tulle/subnet/etcd"
@@ -31,6 +32,7 @@ type flagValues struct {
 	stateDir      string
 	ipMasq        bool
 	guard         string
+	firewall      string
 	leaseTTL      time.Duration
 	statusAddr    string
 	probeInterval time.Duration
@@ -39,7 +41,8 @@ type flagValues struct {
 	logFormat     string
 }
 
-const guardAuto = "auto"
+// automatic is the value of flags for what follows from all else.
+const automatic = "auto"
 
 // publicIPFlags are flannel's. The first takes an address of either family.
 var publicIPFlags = [2]string{subnet.IPv4: "public-ip", subnet.IPv6: "public-ipv6"}
@@ -56,6 +59,7 @@ type config struct {
 	StateDir   string
 	Masq       bool
 	Guard      backend.GuardMode
+	Firewall   *backend.Tool // nil: what suits the host
 	TTL        time.Duration
 	StatusAddr string // empty: off
 
@@ -79,7 +83,8 @@ func (f *flagValues) register(fs *pflag.FlagSet) {
 	fs.StringVar(&f.subnetFile, "subnet-file", flags.SubnetFile, "`file` that tells other programs of this host about its subnet")
 	fs.StringVar(&f.stateDir, "state-dir", flags.StateDir, "`folder` for what is kept over restarts")
 	fs.BoolVar(&f.ipMasq, "ip-masq", true, "give the node's address to what pods send out of the cluster")
-	fs.StringVar(&f.guard, "guard", guardAuto, "drop VXLAN packets that no peer can have sent: `mode` strict, vtep, off, or auto for strict with --ip-masq and vtep without")
+	fs.StringVar(&f.guard, "guard", automatic, "drop VXLAN packets that no peer can have sent: `mode` strict, vtep, off, or auto for strict with --ip-masq and vtep without")
+	fs.StringVar(&f.firewall, "firewall", automatic, "`tool` for forwarding and masquerading: iptables, nftables, or auto for what suits the host")
 	fs.DurationVar(&f.leaseTTL, "lease-ttl", 24*time.Hour, "how long the subnet stays ours when this node is away, 10s or more")
 	fs.StringVar(&f.statusAddr, "status-addr", flags.StatusAddr, "`address` for /healthz, /readyz, /state and /metrics; empty: off")
 	fs.DurationVar(&f.probeInterval, "probe-interval", time.Second, "look at one peer through the overlay after another, each this long after the last, 100ms or more; 0: off")
@@ -149,7 +154,7 @@ func (f *flagValues) config(fs *pflag.FlagSet) (config, error) {
 		fault("node-name", "%q does not tell this node from others; set the host's name or give another", c.Node)
 	}
 	switch {
-	case f.guard != guardAuto:
+	case f.guard != automatic:
 		if c.Guard, err = backend.ParseGuardMode(f.guard); err != nil {
 			fault("guard", "%q is not strict, vtep, off or auto", f.guard)
 		}
@@ -158,6 +163,13 @@ func (f *flagValues) config(fs *pflag.FlagSet) (config, error) {
 	default:
 		// Without masquerading, nodes may forward packets with any source.
 		c.Guard = backend.GuardVTEP
+	}
+	if f.firewall != automatic {
+		tool, err := firewall.ParseTool(f.firewall)
+		if err != nil {
+			fault("firewall", "%v", err)
+		}
+		c.Firewall = &tool
 	}
 	if c.TTL < 10*time.Second {
 		fault("lease-ttl", "%s is too short: 10s or more, and longer than a node may be away", c.TTL)

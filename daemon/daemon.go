@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -32,6 +33,7 @@ type daemon struct {
 	ask          chan struct{} // the watchdog sends, tend receives
 	kernel       *kernel.Kernel
 	guard        backend.GuardMode // as far as the kernel can
+	firewall     backend.Tool      // that was given, or suits the host
 	rec          *backend.Reconciler
 	reachability reachability
 
@@ -110,7 +112,10 @@ func (d *daemon) openKernel(s site) error {
 	if d.kernel != nil {
 		return nil
 	}
-	k, err := kernel.Open(kernel.Config{Owner: owner(d.config), Jumps: firewall.Jumps(s.network, scope(d.config))})
+	if err := d.chooseFirewall(); err != nil {
+		return err
+	}
+	k, err := kernel.Open(kernelConfig(s.input(d.config, backend.Input{}), d.firewall))
 	if err != nil {
 		return err
 	}
@@ -132,6 +137,37 @@ func (d *daemon) openKernel(s site) error {
 	return nil
 }
 
+// kernelConfig says what is ours in the kernel, and what to write rules with.
+func kernelConfig(in backend.Input, tool backend.Tool) kernel.Config {
+	return kernel.Config{Owner: in.Owner, Jumps: firewall.Jumps(in), Table: firewall.Table(in.Scope), Firewall: tool}
+}
+
+// chooseFirewall says what to work with from now on, and what it can't reach.
+func (d *daemon) chooseFirewall() error {
+	have, err := kernel.Firewalls()
+	if err != nil {
+		return fmt.Errorf("look at the host's firewalls: %w", err)
+	}
+	tool, why := firewall.Choose(have)
+	if given := d.config.Firewall; given != nil {
+		tool, why = *given, "--firewall says so"
+	}
+	d.firewall = tool
+	d.log.Info("firewall chosen", zap.Stringer("firewall", tool), zap.String("because", why))
+	if have.LegacyUnheard {
+		d.log.Warn("legacy iptables has rules here, and there is no iptables-legacy to let pods' packets pass them; install it if they drop what is forwarded")
+	}
+	if have.FirewalldUnheard {
+		d.log.Warn("firewalld lets nobody else into its table; put the pods' network into its zone trusted and open the VXLAN port")
+	}
+	return nil
+}
+
+// host is what this host can, for the wanted state.
+func (d *daemon) host() backend.Input {
+	return backend.Input{Nexthops: d.kernel.Nexthops(), Guard: d.guard, Firewall: d.firewall}
+}
+
 // begin takes part in the network, unless that has begun already.
 func (d *daemon) begin(s site, candidates []backend.Candidate, known subnet.Snapshot) error {
 	if err := d.openKernel(s); err != nil {
@@ -149,7 +185,7 @@ func (d *daemon) begin(s site, candidates []backend.Candidate, known subnet.Snap
 	d.snapshot = known
 	d.site, d.candidates = s, candidates
 	d.kernel.Own(s.network.Prefixes()...)
-	d.plan = s.plan(d.config, d.kernel.Nexthops(), d.guard)
+	d.plan = s.plan(d.config, d.host())
 	if known.Leases.Len() > 0 {
 		d.advance(known.Leases)
 	}

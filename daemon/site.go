@@ -107,11 +107,8 @@ func (s site) lease(c config) subnet.Lease {
 }
 
 // plan begins the wanted state with what the node needs without peers.
-func (s site) plan(c config, nexthops bool, guard backend.GuardMode) *backend.Plan {
-	in := backend.Input{
-		Network: s.network, Underlay: s.underlay, Self: s.self, Owner: owner(c), Scope: scope(c),
-		Nexthops: nexthops, Masq: c.Masq, Guard: guard, Advertised: s.advertised,
-	}
+func (s site) plan(c config, host backend.Input) *backend.Plan {
+	in := s.input(c, host)
 	node := firewall.Desired(in)
 	for _, own := range s.self.Subnets {
 		if own.IsValid() {
@@ -120,6 +117,15 @@ func (s site) plan(c config, nexthops bool, guard backend.GuardMode) *backend.Pl
 		}
 	}
 	return backend.NewPlan(s.backend(), in, node)
+}
+
+// input is what the wanted state is computed from: what the host can, and the
+// site.
+func (s site) input(c config, host backend.Input) backend.Input {
+	in := host
+	in.Network, in.Underlay, in.Self, in.Owner, in.Scope, in.Masq = s.network, s.underlay, s.self, owner(c), scope(c), c.Masq
+	in.Advertised = s.advertised
+	return in
 }
 
 // owner marks our devices; two daemons on one host have two prefixes.

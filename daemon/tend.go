@@ -122,7 +122,7 @@ func (d *daemon) doubt() {
 func (d *daemon) settle(s site) {
 	d.site = s
 	d.kernel.Own(s.network.Prefixes()...)
-	d.plan = s.plan(d.config, d.kernel.Nexthops(), d.guard)
+	d.plan = s.plan(d.config, d.host())
 	d.rewrite()
 	nudge(d.settled)
 }

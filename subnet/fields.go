@@ -68,6 +68,8 @@ func kind(v any) string {
 		return "a whole number"
 	case netip.Prefix:
 		return `a prefix such as "10.244.0.0/16"`
+	case []string:
+		return `a list of prefixes such as ["192.168.0.0/16"]`
 	case netip.Addr:
 		return `an address such as "10.244.1.0"`
 	case string:

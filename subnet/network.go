@@ -15,6 +15,9 @@ import (
 type Network struct {
 	Pools   [2]Pool // by Family; at least one is valid
 	Backend Backend
+	// NonMasquerade are the destinations outside of the pods' network that see a
+	// pod's own address.
+	NonMasquerade Prefixes
 }
 
 // Backend names the way in which pod packets travel between nodes, and its
@@ -155,6 +158,7 @@ func ParseNetwork(text []byte) (Network, error) {
 		top.fault("EnableIPv4", "is false and EnableIPv6 is not true: no family is left")
 	}
 	n.Backend = parseBackend(top)
+	n.NonMasquerade = parsePrefixes(top, "NonMasquerade")
 	if len(top.faults) > 0 {
 		return Network{}, errors.Join(top.faults...)
 	}
@@ -225,7 +229,7 @@ func (n Network) JSON() []byte {
 	put := func(key string, value any) {
 		text, err := json.Marshal(value)
 		if err != nil {
-			panic(err) // only strings, numbers, booleans and structs of these come here
+			panic(err) // only strings, numbers, booleans, prefixes and structs of these come here
 		}
 		if b.Len() > 0 {
 			b.WriteByte(',')
@@ -242,6 +246,9 @@ func (n Network) JSON() []byte {
 		put(poolNames[i].length, p.Len)
 		put(poolNames[i].min, p.Min.Addr().String())
 		put(poolNames[i].max, p.Max.Addr().String())
+	}
+	if n.NonMasquerade != "" {
+		put("NonMasquerade", slices.Collect(n.NonMasquerade.All()))
 	}
 	put("Backend", n.Backend.json())
 	return slices.Concat([]byte("{"), b.Bytes(), []byte("}"))

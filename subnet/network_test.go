@@ -27,6 +27,10 @@ func TestParseNetwork(t *testing.T) {
 			`{"EnableIPv4":true,"EnableIPv6":false,"Network":"10.244.0.0/16","SubnetLen":24,"SubnetMin":"10.244.1.0","SubnetMax":"10.244.255.0","Backend":{"Type":"host-gw","MTU":0}}`},
 		{"plain routes, with options of another backend that mean nothing", `{"Network": "10.244.0.0/16", "Backend": {"Type": "host-gw", "MTU": 1400, "VNI": 0, "Port": "x", "DirectRouting": true}}`,
 			`{"EnableIPv4":true,"EnableIPv6":false,"Network":"10.244.0.0/16","SubnetLen":24,"SubnetMin":"10.244.1.0","SubnetMax":"10.244.255.0","Backend":{"Type":"host-gw","MTU":1400}}`},
+		{"sources kept towards some networks", `{"Network": "10.244.0.0/16", "NonMasquerade": ["192.168.0.0/16", "fd00:1::/32", "10.0.0.0/9", "192.168.0.0/16"]}`,
+			`{"EnableIPv4":true,"EnableIPv6":false,"Network":"10.244.0.0/16","SubnetLen":24,"SubnetMin":"10.244.1.0","SubnetMax":"10.244.255.0","NonMasquerade":["10.0.0.0/9","192.168.0.0/16","fd00:1::/32"],"Backend":{"Type":"vxlan","VNI":1,"Port":8472,"MTU":0,"GBP":false,"Learning":false,"DirectRouting":false,"IPv6Underlay":false}}`},
+		{"sources kept towards none", `{"Network": "10.244.0.0/24", "NonMasquerade": []}`,
+			`{"EnableIPv4":true,"EnableIPv6":false,"Network":"10.244.0.0/24","SubnetLen":26,"SubnetMin":"10.244.0.64","SubnetMax":"10.244.0.192","Backend":{"Type":"vxlan","VNI":1,"Port":8472,"MTU":0,"GBP":false,"Learning":false,"DirectRouting":false,"IPv6Underlay":false}}`},
 
 		{"not JSON", "{\n\"Network\": }", "configuration: line 2: not JSON: invalid character '}' looking for beginning of value"},
 		{"no object", `[]`, `configuration: not a JSON object such as {"Network": "10.244.0.0/16"}`},
@@ -49,6 +53,14 @@ func TestParseNetwork(t *testing.T) {
 		{"limits the wrong way round", `{"Network": "10.244.0.0/16", "SubnetMin": "10.244.9.0", "SubnetMax": "10.244.3.0"}`, "SubnetMax: 10.244.3.0 is before SubnetMin 10.244.9.0"},
 		{"the other family's prefix", `{"Network": "fd42::/48"}`, "Network: fd42::/48 is not an IPv4 prefix"},
 		{"wrong types", `{"Network": 7, "SubnetLen": "24"}`, "Network: 7 is not a prefix such as \"10.244.0.0/16\"\nSubnetLen: \"24\" is not a whole number"},
+		{"networks to keep sources for are none", `{"Network": "10.244.0.0/16", "NonMasquerade": ["192.168.0.7/16", "lan", "::ffff:192.168.0.0/112", "0.0.0.0/0", ""]}`,
+			"NonMasquerade: 192.168.0.7/16 has bits set behind its prefix length; write 192.168.0.0/16\n" +
+				"NonMasquerade: \"lan\" is not a prefix such as \"192.168.0.0/16\"\n" +
+				"NonMasquerade: ::ffff:192.168.0.0/112 is an IPv4 prefix in the form of IPv6; write it as \"192.168.0.0/16\"\n" +
+				"NonMasquerade: 0.0.0.0/0 is every destination; give --ip-masq=false to tulled instead\n" +
+				"NonMasquerade: \"\" is not a prefix such as \"192.168.0.0/16\""},
+		{"networks to keep sources for are no list", `{"Network": "10.244.0.0/16", "NonMasquerade": "192.168.0.0/16"}`,
+			"NonMasquerade: \"192.168.0.0/16\" is not a list of prefixes such as [\"192.168.0.0/16\"]"},
 		{"backend of the wrong type", `{"Network": "10.244.0.0/16", "Backend": "vxlan"}`, "Backend: not a JSON object such as {\"Network\": \"10.244.0.0/16\"}"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -69,6 +81,7 @@ func FuzzParseNetwork(f *testing.F) {
 	for _, seed := range []string{
 		`{"Network": "10.244.0.0/16"}`, `{"EnableIPv6": true, "Network": "10.0.0.0/8", "IPv6Network": "fd42::/48", "SubnetLen": 26}`,
 		`{"EnableIPv4": false, "EnableIPv6": true, "IPv6Network": "::/0", "IPv6SubnetLen": 126}`, `{"Network": "0.0.0.0/0", "SubnetMin": "1.0.0.0"}`, `null`, `{"Network": "10.244.0.0/16", "Backend": {"Type": "host-gw", "MTU": 1400}}`, `{"Backend": null}`,
+		`{"Network": "10.244.0.0/16", "NonMasquerade": ["192.168.0.0/16", "fd00::/8"]}`,
 	} {
 		f.Add([]byte(seed))
 	}

@@ -19,6 +19,9 @@ type networkFlags struct {
 	fields map[string]*string // by flag
 }
 
+// nonMasquerade is the field that is a list.
+const nonMasquerade = "NonMasquerade"
+
 // fieldFlags are the flags and the fields that they set.
 var fieldFlags = []struct{ flag, field, usage string }{
 	{"network", "Network", "IPv4 `prefix` to share out, such as 10.244.0.0/16"},
@@ -30,6 +33,7 @@ var fieldFlags = []struct{ flag, field, usage string }{
 	{"ipv6-subnet-min", "IPv6SubnetMin", "first IPv6 subnet to lease, by its first `address`"},
 	{"ipv6-subnet-max", "IPv6SubnetMax", "last IPv6 subnet to lease, by its first `address`"},
 	{"backend", "Backend.Type", "`way` from host to host: vxlan, or host-gw for plain routes (default vxlan)"},
+	{"non-masquerade", nonMasquerade, "`prefixes` outside of the pods' network that see a pod's own address, separated by commas"},
 	{"vni", "Backend.VNI", "VXLAN network `identifier` (default 1)"},
 	{"port", "Backend.Port", "UDP `port` of VXLAN (default 8472)"},
 	{"mtu", "Backend.MTU", "largest `packet` between hosts (default that of their devices)"},
@@ -58,7 +62,9 @@ func (f *networkFlags) text(cmd *cobra.Command) ([]byte, error) {
 		if name, ok := strings.CutPrefix(ff.field, "Backend."); ok {
 			into, field = backend, name
 		}
-		into[field] = value(*f.fields[ff.flag])
+		if into[field] = value(*f.fields[ff.flag]); field == nonMasquerade {
+			into[field] = stringList(*f.fields[ff.flag])
+		}
 	}
 	switch {
 	case f.file != "" && given > 0:
@@ -91,6 +97,21 @@ func (f *networkFlags) text(cmd *cobra.Command) ([]byte, error) {
 	return json.Marshal(top)
 }
 
+// stringList is a flag's text in JSON, of which each part between commas is a string.
+func stringList(text string) json.RawMessage {
+	parts := []json.RawMessage{}
+	for part := range strings.SplitSeq(text, ",") {
+		if part = strings.TrimSpace(part); part != "" {
+			parts = append(parts, quote(part))
+		}
+	}
+	all, err := json.Marshal(parts)
+	if err != nil {
+		panic(err) // strings
+	}
+	return all
+}
+
 // value is a flag's text in JSON: a number or a boolean where it is one, and
 // else a string.
 func value(text string) json.RawMessage {
@@ -101,6 +122,10 @@ func value(text string) json.RawMessage {
 			return json.RawMessage(text)
 		}
 	}
+	return quote(text)
+}
+
+func quote(text string) json.RawMessage {
 	quoted, err := json.Marshal(text)
 	if err != nil {
 		panic(err) // a string

@@ -1,22 +1,19 @@
 // Package firewall says what a host must let through for pods to be reached,
 // and what leaves the cluster under the node's own address. It is pure.
+//
+// Each rule is described once, as a backend.Rule. Where it stands depends on the
+// host: see place.
 package firewall
 
 import (
 	"net/netip"
-	"strings"
 
 	"tulle/backend"
 	"tulle/subnet"
 )
 
-// Chains of ours. The rules of the host lead to them by one jump each.
-const (
-	postrouting = "TULLE-POSTROUTING"
-	forward     = "TULLE-FORWARD"
-)
-
-// Desired is the sysctls, chains and jumps for every Family of the Network.
+// Desired is the sysctls, chains and jumps for every Family of the Network, and
+// those for the underlay's.
 func Desired(in backend.Input) backend.State {
 	s := backend.State{}
 	for _, f := range subnet.Families {
@@ -30,31 +27,41 @@ func Desired(in backend.Input) backend.State {
 				s.Add(backend.Sysctl{Name: "net/ipv6/conf/" + dev + "/accept_ra", Value: "2", Optional: true})
 			}
 		}
-		s.Add(chain(f, "filter", "FORWARD", scoped(forward, in.Scope), forwardRules(cluster))...)
+		s.Add(forward.rows(in, f, forwardRules(cluster)...)...)
 		if in.Masq {
-			s.Add(chain(f, "nat", "POSTROUTING", scoped(postrouting, in.Scope), masqRules(cluster, pods))...)
+			s.Add(postrouting.rows(in, f, masqRules(cluster, pods, in.Network.NonMasquerade)...)...)
 		}
+	}
+	if port, own := in.Network.Backend.Port, in.Underlay.Addr(); port != 0 && own.IsValid() {
+		f, host := subnet.FamilyOf(own), netip.PrefixFrom(own, own.BitLen())
+		received, sent := backend.Rule{Dst: host, Port: uint16(port)}, backend.Rule{Src: host, Port: uint16(port)}
+		if in.Guard != backend.GuardOff {
+			s.Add(admit.rows(in, f, received)...) // what comes this far is of a peer
+		}
+		s.Add(dismiss.rows(in, f, sent)...)
+		received.Verdict, sent.Verdict = backend.NoTrack, backend.NoTrack
+		s.Add(arriving.rows(in, f, received)...)
+		s.Add(leaving.rows(in, f, sent)...)
 	}
 	return s
 }
 
-// scoped is the name of a chain for one of several networks on a host. Names of
-// chains have up to 28 characters.
-func scoped(chain, scope string) string {
-	if scope == "" {
-		return chain
+// Jumps are all the jumps that could be ours on a host, whatever it is configured
+// to. Chains that are ours without one stand in Table.
+func Jumps(in backend.Input) []backend.Jump {
+	used := [2]bool{}
+	for _, f := range subnet.Families {
+		used[f] = in.Network.Pools[f].IsValid()
 	}
-	return chain + "-" + scope
-}
-
-// Jumps are all the jumps that could be ours in a Network, masquerading or not.
-func Jumps(n subnet.Network, scope string) []backend.Jump {
+	if own := in.Underlay.Addr(); own.IsValid() {
+		used[subnet.FamilyOf(own)] = true
+	}
 	var jumps []backend.Jump
 	for _, f := range subnet.Families {
-		if n.Pools[f].IsValid() {
-			jumps = append(jumps,
-				backend.Jump{Family: f, Table: "filter", From: "FORWARD", To: scoped(forward, scope)},
-				backend.Jump{Family: f, Table: "nat", From: "POSTROUTING", To: scoped(postrouting, scope)})
+		for _, p := range places {
+			if used[f] {
+				jumps = append(jumps, p.jumps(in.Scope, f)...)
+			}
 		}
 	}
 	return jumps
@@ -74,35 +81,38 @@ var sysctls = [2][2]backend.Entry{
 	},
 }
 
-func chain(f subnet.Family, table, from, name string, rules []string) []backend.Entry {
-	return []backend.Entry{
-		backend.Chain{Family: f, Table: table, Name: name, Rules: strings.Join(rules, "\n")},
-		backend.Jump{Family: f, Table: table, From: from, To: name},
+func forwardRules(cluster netip.Prefix) []backend.Rule {
+	return []backend.Rule{
+		{Src: cluster, Verdict: backend.Accept},
+		{Dst: cluster, Verdict: backend.Accept},
 	}
 }
 
-func forwardRules(cluster netip.Prefix) []string {
-	return []string{
-		"-s " + cluster.String() + " -j ACCEPT",
-		"-d " + cluster.String() + " -j ACCEPT",
-	}
-}
+// markMasq is the mark of kube-proxy, in each of its modes, on what it is going to
+// masquerade.
+const markMasq = 0x4000
 
-func masqRules(cluster, pods netip.Prefix) []string {
-	c, p, multicast := cluster.String(), pods.String(), "224.0.0.0/4"
-	if cluster.Addr().Is6() {
-		multicast = "ff00::/8"
-	}
-	return []string{
-		// kube-proxy marked the packet: it will masquerade it, in a chain of its own.
-		"-m mark --mark 0x4000/0x4000 -j RETURN",
+var multicast = [2]netip.Prefix{netip.MustParsePrefix("224.0.0.0/4"), netip.MustParsePrefix("ff00::/8")}
+
+func masqRules(cluster, pods netip.Prefix, keep subnet.Prefixes) []backend.Rule {
+	f := subnet.FamilyOf(cluster.Addr())
+	rules := []backend.Rule{
+		// It will be masqueraded in a chain of kube-proxy's own.
+		{Mark: markMasq, Verdict: backend.Return},
 		// Pods see each other's addresses, and whoever comes to our pods keeps his.
-		"-s " + p + " -d " + c + " -j RETURN",
-		"-d " + p + " -j RETURN",
+		{Src: pods, Dst: cluster, Verdict: backend.Return},
+		{Dst: pods, Verdict: backend.Return},
+	}
+	for p := range keep.All() {
+		if subnet.FamilyOf(p.Addr()) == f {
+			rules = append(rules, backend.Rule{Src: cluster, Dst: p, Verdict: backend.Return})
+		}
+	}
+	return append(rules,
 		// What leaves the cluster has the node's address.
-		"-s " + c + " ! -d " + multicast + " -j MASQUERADE --random-fully",
+		backend.Rule{Src: cluster, Dst: multicast[f], NotDst: true, Verdict: backend.Masquerade},
 		// A stranger to the cluster that comes to another node's pods by way of
 		// this node needs the answers to take the same way back.
-		"! -s " + c + " -d " + c + " -j MASQUERADE --random-fully",
-	}
+		backend.Rule{Src: cluster, NotSrc: true, Dst: cluster, Verdict: backend.Masquerade},
+	)
 }

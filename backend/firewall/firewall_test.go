@@ -7,70 +7,65 @@ import (
 
 	"tulle/backend"
 	"tulle/backend/firewall"
+	"tulle/internal/golden"
 	"tulle/subnet"
 )
 
+func node(families ...subnet.Family) backend.Input {
+	var in backend.Input
+	for _, f := range families {
+		in.Network.Pools[f].Prefix = [2]netip.Prefix{netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd42::/48")}[f]
+		in.Self.Subnets[f] = [2]netip.Prefix{netip.MustParsePrefix("10.244.1.0/24"), netip.MustParsePrefix("fd42:0:0:1::/64")}[f]
+	}
+	return in
+}
+
 func TestDesired(t *testing.T) {
 	t.Parallel()
-	var four backend.Input
-	four.Network.Pools[subnet.IPv4].Prefix = netip.MustParsePrefix("10.244.0.0/16")
-	four.Self.Subnets[subnet.IPv4] = netip.MustParsePrefix("10.244.1.0/24")
-	both := four
-	both.Network.Pools[subnet.IPv6].Prefix = netip.MustParsePrefix("fd42::/48")
-	both.Self.Subnets[subnet.IPv6] = netip.MustParsePrefix("fd42:0:0:1::/64")
+	both := node(subnet.IPv4, subnet.IPv6)
+	// Forwarding comes last, when the device is to follow routers nevertheless.
 	advertised := both
 	advertised.Advertised = []string{"eth0"}
 	masq := both
 	masq.Masq = true
-	const settings4 = "sysctl net/bridge/bridge-nf-call-iptables=1\nsysctl net/ipv4/ip_forward=1\n"
-	const settings6 = "sysctl net/bridge/bridge-nf-call-ip6tables=1\n" + "sysctl net/bridge/bridge-nf-call-iptables=1\n" +
-		"sysctl net/ipv4/ip_forward=1\nsysctl net/ipv6/conf/all/forwarding=1\n"
-	const forward4 = "iptables filter TULLE-FORWARD: -s 10.244.0.0/16 -j ACCEPT\niptables filter TULLE-FORWARD: -d 10.244.0.0/16 -j ACCEPT\n"
-	const forward6 = "ip6tables filter TULLE-FORWARD: -s fd42::/48 -j ACCEPT\nip6tables filter TULLE-FORWARD: -d fd42::/48 -j ACCEPT\n"
+	masq.Network.NonMasquerade = subnet.NewPrefixes(netip.MustParsePrefix("192.168.0.0/16"), netip.MustParsePrefix("fd00:1::/32"))
+	vxlan := node(subnet.IPv4)
+	vxlan.Network.Backend.Port, vxlan.Guard = 8472, backend.GuardStrict
+	vxlan.Underlay.Family = subnet.IPv6
+	vxlan.Underlay.Addrs[subnet.IPv6] = netip.MustParseAddr("2001:db8::10")
+	unguarded := vxlan
+	unguarded.Guard = backend.GuardOff
 	for _, test := range []struct {
 		name string
 		in   backend.Input
-		want string
 	}{
-		{"nothing", backend.Input{}, ""},
-		{"IPv4", four, settings4 + forward4 + "jump iptables filter FORWARD to TULLE-FORWARD\n"},
-		{"both families", both, settings6 + forward6 + forward4 +
-			"jump ip6tables filter FORWARD to TULLE-FORWARD\njump iptables filter FORWARD to TULLE-FORWARD\n"},
-		// Forwarding comes last, when the device is to follow routers nevertheless.
-		{"a device that follows router advertisements", advertised, "sysctl net/bridge/bridge-nf-call-ip6tables=1\n" +
-			"sysctl net/bridge/bridge-nf-call-iptables=1\nsysctl net/ipv4/ip_forward=1\nsysctl net/ipv6/conf/eth0/accept_ra=2\n" +
-			"sysctl net/ipv6/conf/all/forwarding=1\n" + forward6 + forward4 +
-			"jump ip6tables filter FORWARD to TULLE-FORWARD\njump iptables filter FORWARD to TULLE-FORWARD\n"},
-		{"masquerade", masq, settings6 + forward6 + `ip6tables nat TULLE-POSTROUTING: -m mark --mark 0x4000/0x4000 -j RETURN
-ip6tables nat TULLE-POSTROUTING: -s fd42:0:0:1::/64 -d fd42::/48 -j RETURN
-ip6tables nat TULLE-POSTROUTING: -d fd42:0:0:1::/64 -j RETURN
-ip6tables nat TULLE-POSTROUTING: -s fd42::/48 ! -d ff00::/8 -j MASQUERADE --random-fully
-ip6tables nat TULLE-POSTROUTING: ! -s fd42::/48 -d fd42::/48 -j MASQUERADE --random-fully
-` + forward4 + `iptables nat TULLE-POSTROUTING: -m mark --mark 0x4000/0x4000 -j RETURN
-iptables nat TULLE-POSTROUTING: -s 10.244.1.0/24 -d 10.244.0.0/16 -j RETURN
-iptables nat TULLE-POSTROUTING: -d 10.244.1.0/24 -j RETURN
-iptables nat TULLE-POSTROUTING: -s 10.244.0.0/16 ! -d 224.0.0.0/4 -j MASQUERADE --random-fully
-iptables nat TULLE-POSTROUTING: ! -s 10.244.0.0/16 -d 10.244.0.0/16 -j MASQUERADE --random-fully
-jump ip6tables filter FORWARD to TULLE-FORWARD
-jump ip6tables nat POSTROUTING to TULLE-POSTROUTING
-jump iptables filter FORWARD to TULLE-FORWARD
-jump iptables nat POSTROUTING to TULLE-POSTROUTING
-`},
+		{"nothing", backend.Input{}},
+		{"IPv4", node(subnet.IPv4)},
+		{"both families", both},
+		{"a device that follows router advertisements", advertised},
+		{"masquerade", masq},
+		{"VXLAN over IPv6", vxlan},
+		{"VXLAN without a guard", unguarded},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			if got := text(firewall.Desired(test.in)); got != test.want {
-				t.Errorf("Desired =\n%s\nwant\n%s", got, test.want)
-			}
-			owned := map[backend.Key]bool{}
-			for _, j := range firewall.Jumps(test.in.Network, test.in.Scope) {
-				owned[j.Key()] = true
-			}
-			for key := range firewall.Desired(test.in) {
-				if key.Kind == backend.KindJump && !owned[key] {
-					t.Errorf("Jumps does not tell of %s", key.Name)
+		for _, tool := range []backend.Tool{backend.IPTables, backend.NFTables} {
+			name := test.name + " by " + tool.String()
+			t.Run(name, func(t *testing.T) {
+				in := test.in
+				in.Firewall = tool
+				golden.Check(t, strings.ReplaceAll(name, " ", "-")+".txt", text(firewall.Desired(in)))
+				owned := map[backend.Key]bool{}
+				for _, j := range firewall.Jumps(in) {
+					owned[j.Key()] = true
+					owned[backend.Chain{Tool: j.Tool, Family: j.Family, Table: j.Table, Name: j.To}.Key()] = true
 				}
-			}
-		})
+				for key, e := range firewall.Desired(in) {
+					c, ok := e.(backend.Chain)
+					if inTable := ok && c.Tool == backend.NFTables && c.Table == firewall.Table(in.Scope); backend.Firewall.Has(key.Kind) && !owned[key] && !inTable {
+						t.Errorf("Jumps does not tell of %s", key.Name)
+					}
+				}
+			})
+		}
 	}
 }
 
@@ -78,24 +73,25 @@ jump iptables nat POSTROUTING to TULLE-POSTROUTING
 // for the kernel.
 func TestScope(t *testing.T) {
 	t.Parallel()
-	var in backend.Input
-	in.Network.Pools[subnet.IPv4].Prefix = netip.MustParsePrefix("10.244.0.0/16")
-	in.Self.Subnets[subnet.IPv4] = netip.MustParsePrefix("10.244.1.0/24")
-	in.Masq = true
-	other := in
-	other.Scope = "0a1b2c3d"
-	ours := firewall.Desired(in)
-	for key, e := range firewall.Desired(other) {
-		if key.Kind != backend.KindSysctl && ours[key] != nil {
-			t.Errorf("both networks have %s", e)
+	for _, tool := range []backend.Tool{backend.IPTables, backend.NFTables} {
+		in := node(subnet.IPv4, subnet.IPv6)
+		in.Masq, in.Firewall, in.Network.Backend.Port, in.Guard = true, tool, 8472, backend.GuardStrict
+		in.Underlay.Addrs[subnet.IPv4] = netip.MustParseAddr("192.0.2.10")
+		other := in
+		other.Scope = "0a1b2c3d"
+		ours := firewall.Desired(in)
+		for key, e := range firewall.Desired(other) {
+			if key.Kind != backend.KindSysctl && ours[key] != nil {
+				t.Errorf("both networks have %s", e)
+			}
+			if c, ok := e.(backend.Chain); ok && c.Tool != backend.Firewalld && len(c.Name) > 28 {
+				t.Errorf("the name %s has %d characters, 28 are allowed", c.Name, len(c.Name))
+			}
 		}
-		if c, ok := e.(backend.Chain); ok && len(c.Name) > 28 {
-			t.Errorf("the name %s has %d characters, 28 are allowed", c.Name, len(c.Name))
-		}
-	}
-	for _, j := range firewall.Jumps(other.Network, other.Scope) {
-		if ours[j.Key()] != nil {
-			t.Errorf("the second network could have %s, which is the first one's", j)
+		for _, j := range firewall.Jumps(other) {
+			if ours[j.Key()] != nil {
+				t.Errorf("the second network could have %s, which is the first one's", j)
+			}
 		}
 	}
 }
@@ -104,14 +100,52 @@ func TestScope(t *testing.T) {
 func text(s backend.State) string {
 	var b strings.Builder
 	for _, e := range s.Sorted() {
-		c, ok := e.(backend.Chain)
-		if !ok {
-			b.WriteString(e.String() + "\n")
-			continue
-		}
-		for rule := range strings.SplitSeq(c.Rules, "\n") {
-			b.WriteString(c.Key().Name + ": " + rule + "\n")
+		b.WriteString(e.String() + "\n")
+		if c, ok := e.(backend.Chain); ok {
+			for rule := range c.Rules.Lines() {
+				b.WriteString("    " + rule + "\n")
+			}
 		}
 	}
 	return b.String()
+}
+
+func TestChoose(t *testing.T) {
+	t.Parallel()
+	usual := backend.Firewalls{NFTables: true, Program: true}
+	for _, test := range []struct {
+		name string
+		with func(*backend.Firewalls)
+		want backend.Tool
+	}{
+		{"nothing that would ask for either", func(*backend.Firewalls) {}, backend.NFTables},
+		{"a kernel without nftables", func(f *backend.Firewalls) { f.NFTables = false }, backend.IPTables},
+		{"no program", func(f *backend.Firewalls) { f.Program = false }, backend.NFTables},
+		{"kube-proxy by iptables", func(f *backend.Firewalls) { f.KubeIPTables = true }, backend.IPTables},
+		{"kube-proxy by iptables from a container, no program here", func(f *backend.Firewalls) { f.KubeIPTables, f.Program = true, false }, backend.NFTables},
+		{"kube-proxy by nftables", func(f *backend.Firewalls) { f.KubeNFTables = true }, backend.NFTables},
+		{"kube-proxy by nftables, which was in iptables mode before", func(f *backend.Firewalls) { f.KubeNFTables, f.KubeIPTables = true, true }, backend.NFTables},
+		{"legacy program", func(f *backend.Firewalls) { f.ProgramLegacy = true }, backend.IPTables},
+		{"legacy tables beside a newer program", func(f *backend.Firewalls) { f.LegacyRules = true }, backend.NFTables},
+	} {
+		f := usual
+		test.with(&f)
+		if got, why := firewall.Choose(f); got != test.want || why == "" {
+			t.Errorf("%s: Choose = %s because %q, want %s", test.name, got, why, test.want)
+		}
+	}
+}
+
+func TestParseTool(t *testing.T) {
+	t.Parallel()
+	for _, tool := range []backend.Tool{backend.IPTables, backend.NFTables} {
+		if got, err := firewall.ParseTool(tool.String()); err != nil || got != tool {
+			t.Errorf("ParseTool(%q) = %v, %v", tool, got, err)
+		}
+	}
+	for _, text := range []string{"", "nft", "firewalld", "iptables-legacy"} {
+		if got, err := firewall.ParseTool(text); err == nil {
+			t.Errorf("ParseTool(%q) = %v, want it refused", text, got)
+		}
+	}
 }

@@ -27,32 +27,15 @@ var ErrNoGuard = errors.New("nftables of Linux 5.6 or newer is needed to drop VX
 //	    chain input           hook input; the VXLAN port? goto vxlan
 //	}
 type guards struct {
+	*nftables
 	owner   string
-	conn    *conn // nil: the kernel has no netfilter
-	seq     uint32
 	foreign map[string][]body               // by table: elements that can be no Source's, as of the last dump
 	watched atomic.Pointer[map[string]bool] // the tables, as of the last dump; nil before
 	counted atomic.Pointer[string]          // the table of the wanted Guard; nil if there is none
 }
 
-// openGuards leaves out what is not there; see Kernel.CanGuard.
-func openGuards(owner string) (*guards, error) {
-	g := &guards{owner: owner, seq: 1 << 31, foreign: map[string][]body{}} // the dumps of the same socket have small numbers
-	conn, err := dial(unix.NETLINK_NETFILTER)
-	switch {
-	case errors.Is(err, unix.EPROTONOSUPPORT):
-		return g, nil
-	case err != nil:
-		return nil, err
-	}
-	g.conn = conn
-	return g, nil
-}
-
-func (g *guards) close() {
-	if g.conn != nil {
-		g.conn.close()
-	}
+func newGuards(owner string, n *nftables) *guards {
+	return &guards{nftables: n, owner: owner, foreign: map[string][]body{}}
 }
 
 // CanGuard returns an error of the class ErrNoGuard if this kernel can hold no
@@ -62,21 +45,13 @@ func (k *Kernel) CanGuard() error {
 		return ErrNoGuard
 	}
 	probe := backend.Guard{Dev: fmt.Sprintf("tulle.probe.%d", os.Getpid()), Mode: backend.GuardStrict, Port: 1, VNI: 1, Lens: [2]int{24, 64}}
-	t := k.guards.begin()
+	t := k.guards.begin(inet)
 	k.guards.define(t, probe)
 	t.remove(unix.NFT_MSG_DELTABLE, body(nil).text(unix.NFTA_TABLE_NAME, probe.Dev))
 	if err := k.guards.commit(t); err != nil {
 		return fmt.Errorf("%w: %w", ErrNoGuard, err)
 	}
 	return nil
-}
-
-func (g *guards) begin() *transaction { return newTransaction(g.seq) }
-
-func (g *guards) commit(t *transaction) error {
-	err := g.conn.commit(t)
-	g.seq = max(t.seq, 1<<31)
-	return err
 }
 
 // defineTable is to create a table with sets.
@@ -115,7 +90,7 @@ func (g *guards) set(c backend.Change) error {
 	if g.conn == nil {
 		return ErrNoGuard
 	}
-	t := g.begin()
+	t := g.begin(inet)
 	if c.Want == nil {
 		t.remove(unix.NFT_MSG_DELTABLE, body(nil).text(unix.NFTA_TABLE_NAME, c.Key().Name))
 		if err := g.commit(t); !errors.Is(err, unix.ENOENT) {
@@ -133,7 +108,7 @@ func (g *guards) set(c backend.Change) error {
 	if err := g.commit(t); err != nil {
 		return err
 	}
-	t = g.begin()
+	t = g.begin(inet)
 	g.define(t, c.Want.(backend.Guard))
 	return g.commit(t)
 }

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"syscall"
 
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"tulle/backend"
@@ -50,7 +49,7 @@ func (g *guards) dump(have, want backend.State) error {
 				g.foreign[table] = append(g.foreign[table], s.elements(table, foreign))
 			}
 		}
-		there, dormant, err := g.conn.table(table)
+		there, flags, err := g.conn.table(inet, table)
 		if err != nil {
 			return err
 		}
@@ -58,7 +57,7 @@ func (g *guards) dump(have, want backend.State) error {
 			continue
 		}
 		guard, ok := want[backend.Guard{Dev: table}.Key()].(backend.Guard)
-		ok = ok && !dormant && g.foreign[table] == nil
+		ok = ok && flags&flagDormant == 0 && g.foreign[table] == nil
 		if ok {
 			ok, err = g.conn.complete(guard)
 		}
@@ -160,33 +159,24 @@ func addSubnet(have, want backend.State, row backend.Source, s addrSet, pods net
 	have.Add(row)
 }
 
-// get asks for one thing, and returns nil if it is not there.
-func (c *conn) get(kind int, ref body) (body, error) {
-	req := nl.NewNetlinkRequest(nftMessage(kind), unix.NLM_F_ACK)
-	req.AddData(inet)
-	req.AddData(ref)
-	var got body
-	err := c.dumpOnce(req, func(m syscall.NetlinkMessage) error {
-		got = append(body{}, nftBody(m)...)
-		return nil
-	})
-	if errors.Is(err, unix.ENOENT) {
-		return nil, nil
-	}
-	return got, err
-}
+// Flags of a table of nftables.
+const (
+	flagDormant = 1 // its chains are asked nothing
+	flagOwner   = 2 // nobody else may change it
+)
 
-func (c *conn) table(name string) (there, dormant bool, err error) {
-	got, err := c.get(unix.NFT_MSG_GETTABLE, body(nil).text(unix.NFTA_TABLE_NAME, name))
-	const flagDormant = 1
-	flags := got.get(unix.NFTA_TABLE_FLAGS)
-	return got != nil, len(flags) == 4 && binary.BigEndian.Uint32(flags)&flagDormant != 0, err
+func (c *conn) table(proto nfgenmsg, name string) (there bool, flags uint32, err error) {
+	got, err := c.get(unix.NFT_MSG_GETTABLE, proto, body(nil).text(unix.NFTA_TABLE_NAME, name))
+	if value := got.get(unix.NFTA_TABLE_FLAGS); len(value) == 4 {
+		flags = binary.BigEndian.Uint32(value)
+	}
+	return got != nil, flags, err
 }
 
 // complete reports whether the chains of a Guard have their rules, and no others.
 func (c *conn) complete(g backend.Guard) (bool, error) {
 	for _, chain := range guardChains(g) {
-		got, err := c.get(unix.NFT_MSG_GETCHAIN, chain.ref(g.Dev, unix.NFTA_CHAIN_TABLE, unix.NFTA_CHAIN_NAME))
+		got, err := c.get(unix.NFT_MSG_GETCHAIN, inet, chain.ref(g.Dev, unix.NFTA_CHAIN_TABLE, unix.NFTA_CHAIN_NAME))
 		if err != nil || !got.holds(chain.define(g.Dev)) {
 			return false, err
 		}
@@ -209,7 +199,7 @@ func (c *conn) complete(g backend.Guard) (bool, error) {
 
 // counter is the packets that a named counter has seen, 0 if it is not there.
 func (c *conn) counter(table, name string) (uint64, error) {
-	got, err := c.get(unix.NFT_MSG_GETOBJ, body(nil).text(unix.NFTA_OBJ_TABLE, table).text(unix.NFTA_OBJ_NAME, name).
+	got, err := c.get(unix.NFT_MSG_GETOBJ, inet, body(nil).text(unix.NFTA_OBJ_TABLE, table).text(unix.NFTA_OBJ_NAME, name).
 		number(unix.NFTA_OBJ_TYPE, unix.NFT_OBJECT_COUNTER))
 	packets := got.get(unix.NFTA_OBJ_DATA).get(unix.NFTA_COUNTER_PACKETS)
 	if err != nil || len(packets) != 8 {

@@ -8,6 +8,8 @@ import (
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"tulle/subnet"
 )
 
 // body is the attributes of an nftables message. Its numbers are big endian, and
@@ -93,13 +95,17 @@ func (m nfgenmsg) Serialize() []byte { return m[:] }
 func (b body) Len() int          { return len(b) }
 func (b body) Serialize() []byte { return b }
 
-// tables of ours hold rules for both families of the underlay.
-var inet = nfgenmsg{unix.NFPROTO_INET}
+// inet is of tables for both families; protos are of those for one.
+var (
+	inet   = nfgenmsg{unix.NFPROTO_INET}
+	protos = [2]nfgenmsg{subnet.IPv4: {unix.NFPROTO_IPV4}, subnet.IPv6: {unix.NFPROTO_IPV6}}
+)
 
 func nftMessage(kind int) int { return unix.NFNL_SUBSYS_NFTABLES<<8 | kind }
 
 // transaction is messages of which the kernel takes all or none.
 type transaction struct {
+	proto nfgenmsg // of the tables that it is about
 	buf   []byte
 	seq   uint32 // of the last message
 	start uint32 // sequence number of the first
@@ -107,8 +113,8 @@ type transaction struct {
 	rows  uint32 // sequence number of the first message about rows
 }
 
-func newTransaction(seq uint32) *transaction {
-	t := &transaction{seq: seq, start: seq + 1}
+func newTransaction(seq uint32, proto nfgenmsg) *transaction {
+	t := &transaction{proto: proto, seq: seq, start: seq + 1}
 	t.write(unix.NFNL_MSG_BATCH_BEGIN, 0, nfgenmsg{2: unix.NFNL_SUBSYS_NFTABLES >> 8, 3: unix.NFNL_SUBSYS_NFTABLES & 0xff}, nil)
 	return t
 }
@@ -127,11 +133,16 @@ func (t *transaction) write(kind, flags int, header nfgenmsg, b body) {
 
 // add is to create something, and no error if it is there.
 func (t *transaction) add(kind int, b body) {
-	t.write(nftMessage(kind), unix.NLM_F_CREATE|unix.NLM_F_APPEND, inet, b)
+	t.write(nftMessage(kind), unix.NLM_F_CREATE|unix.NLM_F_APPEND, t.proto, b)
+}
+
+// insert is to create a rule before all others of its chain.
+func (t *transaction) insert(b body) {
+	t.write(nftMessage(unix.NFT_MSG_NEWRULE), unix.NLM_F_CREATE, t.proto, b)
 }
 
 // remove is to delete something, and an error if it is not there.
-func (t *transaction) remove(kind int, b body) { t.write(nftMessage(kind), 0, inet, b) }
+func (t *transaction) remove(kind int, b body) { t.write(nftMessage(kind), 0, t.proto, b) }
 
 // errRefused says that a row was refused, and not what it needs to stand in.
 type errRefused struct{ error }

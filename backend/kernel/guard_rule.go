@@ -191,15 +191,19 @@ func compare(op uint32, value ...byte) nftExpr {
 
 // mask leaves the first bits of an address.
 func mask(reg uint32, f subnet.Family, bits int) nftExpr {
-	size := f.Bits() / 8
-	keep, flip := make([]byte, size), make([]byte, size)
+	keep := make([]byte, f.Bits()/8)
 	for i := range bits {
 		keep[i/8] |= 0x80 >> (i % 8)
 	}
+	return maskBytes(reg, keep)
+}
+
+// maskBytes leaves some bits.
+func maskBytes(reg uint32, keep []byte) nftExpr {
 	return nftExpr{"bitwise", body(nil).number(unix.NFTA_BITWISE_SREG, reg).number(unix.NFTA_BITWISE_DREG, reg).
-		number(unix.NFTA_BITWISE_LEN, uint32(size)).
+		number(unix.NFTA_BITWISE_LEN, uint32(len(keep))).
 		put(unix.NFTA_BITWISE_MASK, body(nil).put(unix.NFTA_DATA_VALUE, keep)).
-		put(unix.NFTA_BITWISE_XOR, body(nil).put(unix.NFTA_DATA_VALUE, flip))}
+		put(unix.NFTA_BITWISE_XOR, body(nil).put(unix.NFTA_DATA_VALUE, make([]byte, len(keep))))}
 }
 
 // lookup goes on if what the registers hold is in the set, or if it is not.
@@ -217,11 +221,13 @@ func count(counter string) nftExpr {
 	return nftExpr{"objref", body(nil).number(unix.NFTA_OBJREF_IMM_TYPE, unix.NFT_OBJECT_COUNTER).text(unix.NFTA_OBJREF_IMM_NAME, counter)}
 }
 
-// Verdicts of netfilter (NF_DROP, NF_ACCEPT) and of nftables (NFT_GOTO).
+// Verdicts of netfilter (NF_DROP, NF_ACCEPT) and of nftables (NFT_JUMP and so on).
 const (
 	verdictDrop   = 0
 	verdictAccept = 1
+	verdictJump   = 0xfffffffd
 	verdictGoto   = 0xfffffffc
+	verdictReturn = 0xfffffffb
 )
 
 func verdict(code uint32, chain string) nftExpr {

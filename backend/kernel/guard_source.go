@@ -83,7 +83,7 @@ func (g *guards) trySources(rows []backend.Change) error {
 		changes.row(c)
 	}
 	table := rows[0].Key().Name
-	t := g.begin()
+	t := g.begin(inet)
 	g.defineTable(t, table, changes.sets)
 	t.rows = t.seq + 1
 	for i, s := range changes.sets {

@@ -331,8 +331,8 @@ func TestGuardWithoutNetfilter(t *testing.T) {
 	t.Parallel()
 	fresh(t)
 	k := open(t)
-	k.guards.close()
-	k.guards.conn = nil
+	k.nftables.close()
+	k.nftables.conn = nil
 	if err := k.CanGuard(); !errors.Is(err, ErrNoGuard) {
 		t.Errorf("CanGuard = %v, want %v", err, ErrNoGuard)
 	}

@@ -26,8 +26,13 @@ type Config struct {
 	// Owner is kept as our devices' alias; see backend.Link.
 	Owner string
 	// Jumps are all jumps, and by their To all chains, that could be ours,
-	// wanted or not. They may be left out only where iptables is not to be used.
+	// wanted or not.
 	Jumps []backend.Jump
+	// Table is the name of the tables of nftables, one for each Family, that are
+	// ours with all chains in them.
+	Table string
+	// Firewall is backend.NFTables where the programs of iptables are not needed.
+	Firewall backend.Tool
 }
 
 // Kernel is the network stack of one network namespace.
@@ -35,6 +40,7 @@ type Kernel struct {
 	config   Config
 	conn     *conn
 	links    *netlink.Handle
+	nftables *nftables
 	tables   *tables
 	guards   *guards
 	nexthops bool
@@ -58,11 +64,12 @@ func Open(c Config) (*Kernel, error) {
 	if k.links, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
 		return nil, errors.Join(fmt.Errorf("open netlink socket: %w", err), k.Close())
 	}
-	if k.tables, err = openTables(c.Jumps); err != nil {
-		return nil, errors.Join(err, k.Close())
-	}
-	if k.guards, err = openGuards(c.Owner); err != nil {
+	if k.nftables, err = openNFT(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open netlink socket: %w", err), k.Close())
+	}
+	k.guards = newGuards(c.Owner, k.nftables)
+	if k.tables, err = openTables(c, k.nftables); err != nil {
+		return nil, errors.Join(err, k.Close())
 	}
 	if k.nexthops, err = hasNexthops(conn); err != nil {
 		return nil, errors.Join(fmt.Errorf("ask the kernel for nexthop objects: %w", err), k.Close())
@@ -75,8 +82,8 @@ func (k *Kernel) Close() error {
 	if k.links != nil {
 		k.links.Close()
 	}
-	if k.guards != nil {
-		k.guards.close()
+	if k.nftables != nil {
+		k.nftables.close()
 	}
 	k.conn.close()
 	return nil
@@ -97,7 +104,7 @@ func (k *Kernel) Dump(ctx context.Context, kinds backend.Kinds, want backend.Sta
 		dump  func() error
 	}{
 		{"sysctls", backend.Settings, func() error { return k.dumpSysctls(have, want) }},
-		{"chains", backend.Firewall, func() error { return k.tables.dump(have) }},
+		{"chains", backend.Firewall, func() error { return k.tables.dump(have, want) }},
 		{"links", backend.KindsOf(backend.KindLink), func() error { return k.dumpLinks(have, want, index) }},
 		{"addresses", backend.KindsOf(backend.KindAddr), func() error { return dumpAddrs(k.conn, have, index) }},
 		{"bridges", backend.KindsOf(backend.KindBridge), func() (err error) {

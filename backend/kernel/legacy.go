@@ -52,6 +52,7 @@ type legacyTable struct {
 type tableInfo [84]byte
 
 func (i *tableInfo) word(at int) int { return int(binary.NativeEndian.Uint32(i[at:])) }
+func (i *tableInfo) entries() int    { return i.word(76) }
 func (i *tableInfo) size() int       { return i.word(80) }
 
 // builtin is where the rules of a built-in chain begin, and its last one.

@@ -61,9 +61,9 @@ func TestLegacySum(t *testing.T) {
 			for _, test := range []struct{ do, undo string }{
 				{do: "-N A-BEFORE;-A A-BEFORE -s " + stranger + " -j OTHER"},
 				{do: "-A OTHER -s " + stranger + " -m limit --limit 5/sec -j ACCEPT"},
-				{do: "-A INPUT -s " + stranger + " -j DROP"},
+				{do: "-A OUTPUT -s " + stranger + " -j DROP"},
 				{do: "-R FORWARD 1 -j TULLE-FORWARD -c 7 7"},
-				{do: "-D INPUT -s " + stranger + " -j DROP"},
+				{do: "-D OUTPUT -s " + stranger + " -j DROP"},
 				{"-I FORWARD -s " + stranger + " -j OTHER", "-D FORWARD 1"},
 				{"-I FORWARD -s " + stranger, "-D FORWARD 1"},
 				{"-R FORWARD 1 -j OTHER", "-R FORWARD 1 -j TULLE-FORWARD"},

@@ -19,15 +19,15 @@ var portFamilies = []struct {
 // DeletePortTables deletes the port tables, and returns those that were there in
 // the words of nft(8).
 func (k *Kernel) DeletePortTables() ([]string, error) {
-	if k.guards.conn == nil {
+	if k.nftables.conn == nil {
 		return nil, nil // without netfilter there is none
 	}
 	var deleted []string
 	for _, family := range portFamilies {
-		t := k.guards.begin()
-		t.write(nftMessage(unix.NFT_MSG_DELTABLE), 0, nfgenmsg{family.number}, body(nil).text(unix.NFTA_TABLE_NAME, portTable))
+		t := k.nftables.begin(nfgenmsg{family.number})
+		t.remove(unix.NFT_MSG_DELTABLE, body(nil).text(unix.NFTA_TABLE_NAME, portTable))
 		name := "table " + family.name + " " + portTable
-		switch err := k.guards.commit(t); {
+		switch err := k.nftables.commit(t); {
 		case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EINVAL), errors.Is(err, unix.EOPNOTSUPP): // no table, or no nftables
 		case err != nil:
 			return deleted, fmt.Errorf("delete %s: %w", name, err)

@@ -1,88 +1,118 @@
 package kernel
 
 import (
-	"errors"
-	"fmt"
-	"os/exec"
 	"slices"
 	"strings"
 
-	"github.com/coreos/go-iptables/iptables"
-
 	"tulle/backend"
-	"tulle/subnet"
 )
 
-// tables are the firewall's, by way of the iptables programs.
+// tables are the firewall's.
 type tables struct {
-	jumps    []backend.Jump
-	programs [2]*iptables.IPTables // by Family; nil where no jump needs it
+	jumps    []backend.Jump // of iptables
+	foreign  []backend.Jump // of other tools
+	iptables book           // of IPTables
+	legacy   book           // of IPTablesLegacy; nil: those are the tables of iptables
+	rules    *nftRules      // of all else
 }
 
-// lockWait is how many seconds iptables waits for another one to finish.
-const lockWait = 5
+// book is where chains of some tables are read and written.
+type book interface {
+	// list is a chain's rules without "-A CHAIN ", and whether the chain exists. A
+	// rule that is none of known may be told as something that it is not.
+	list(chain backend.Chain, known backend.Rules) ([]string, bool, error)
+	// setChain writes all rules of a chain. At no moment a packet finds fewer of
+	// them than before.
+	setChain(c backend.Chain, create bool) error
+	deleteChain(c backend.Chain) error
+	// setJump puts a jump first, where no rule can drop packets before, and removes
+	// those that stand later.
+	setJump(j backend.Jump) error
+	deleteJump(j backend.Jump) error
+}
 
-func openTables(jumps []backend.Jump) (*tables, error) {
-	t := &tables{jumps: jumps}
-	for _, j := range jumps {
-		if t.programs[j.Family] != nil {
-			continue
+func openTables(c Config, n *nftables) (*tables, error) {
+	t := &tables{}
+	for _, j := range c.Jumps {
+		if j.Tool == backend.IPTables {
+			t.jumps = append(t.jumps, j)
+		} else {
+			t.foreign = append(t.foreign, j)
 		}
-		proto, program := iptables.ProtocolIPv4, "iptables"
-		if j.Family == subnet.IPv6 {
-			proto, program = iptables.ProtocolIPv6, "ip6tables"
+	}
+	var err error
+	if t.rules, err = openNFTRules(n, c.Table); err != nil {
+		return nil, err
+	}
+	t.iptables, t.legacy = t.rules, &programs{names: legacyNames, loaded: true}
+	if c.Firewall == backend.IPTables && len(t.jumps) > 0 {
+		p := &programs{names: programNames}
+		if err := p.openAll(t.jumps); err != nil {
+			return nil, err
 		}
-		ipt, err := iptables.New(iptables.IPFamily(proto), iptables.Timeout(lockWait))
-		if errors.Is(err, exec.ErrNotFound) {
-			return nil, fmt.Errorf("%s is not installed, and masquerading and forwarding of pods need it; install the package iptables: %w", program, err)
+		t.iptables = p
+		if kind, _ := programKind(); kind == kindLegacy {
+			t.legacy = nil
 		}
-		if err != nil {
-			return nil, fmt.Errorf("run %s: %w", program, err)
-		}
-		t.programs[j.Family] = ipt
 	}
 	return t, nil
 }
 
-// rules lists a chain's rules without "-A CHAIN ", and whether it exists.
-func (t *tables) rules(f subnet.Family, table, chain string) ([]string, bool, error) {
-	lines, err := t.programs[f].List(table, chain)
-	if err != nil {
-		// Programs and versions say in different words that there is no such
-		// chain, 1.8.9 for one that it is "incompatible": so ask for the list.
-		chains, listErr := t.programs[f].ListChains(table)
-		if listErr != nil || slices.Contains(chains, chain) {
-			return nil, false, err
-		}
-		return nil, false, nil
+// book is that of a tool; nil if it has no tables.
+func (t *tables) book(tool backend.Tool) book {
+	switch tool {
+	case backend.IPTables:
+		return t.iptables
+	case backend.IPTablesLegacy:
+		return t.legacy
 	}
-	var rules []string
-	for _, line := range lines {
-		if rule, ok := strings.CutPrefix(line, "-A "+chain+" "); ok {
-			rules = append(rules, rule)
-		}
-	}
-	return rules, true, nil
+	return t.rules
 }
 
-func (t *tables) dump(have backend.State) error {
-	for _, j := range t.jumps {
-		rules, ok, err := t.rules(j.Family, j.Table, j.To)
-		if err != nil {
+func (t *tables) dump(have, want backend.State) error {
+	for _, j := range slices.Concat(t.jumps, t.foreign) {
+		if err := t.dumpJump(have, want, j); err != nil {
 			return err
 		}
-		if !ok {
-			continue // and what is not there is not jumped to
-		}
-		have.Add(backend.Chain{Family: j.Family, Table: j.Table, Name: j.To, Rules: strings.Join(rules, "\n")})
-		if rules, _, err = t.rules(j.Family, j.Table, j.From); err != nil {
+	}
+	return t.rules.dump(have, want)
+}
+
+// dumpJump reads a jump and the chain that it leads to.
+func (t *tables) dumpJump(have, want backend.State, j backend.Jump) error {
+	b := t.book(j.Tool)
+	c := backend.Chain{Tool: j.Tool, Family: j.Family, Table: j.Table, Name: j.To}
+	wanted, _ := want[c.Key()].(backend.Chain)
+	c.Optional, j.Optional = wanted.Optional, wanted.Optional
+	var rules, before []string
+	var there, fromThere bool
+	var err error
+	if b != nil {
+		if rules, there, err = b.list(c, wanted.Rules); err != nil {
 			return err
 		}
-		at := slices.Index(rules, jumpRule(j))
-		if at < 0 {
-			continue
+	}
+	if !there && !c.Optional {
+		return nil // and what is not there is not jumped to
+	}
+	if b != nil {
+		from := c
+		from.Name = j.From
+		if before, fromThere, err = b.list(from, jumpRules(j)); err != nil {
+			return err
 		}
-		j.Unreached = slices.ContainsFunc(rules[:at], dropsAll)
+	}
+	if !fromThere && c.Optional {
+		have.Add(wanted, j)
+		return nil
+	}
+	if !there {
+		return nil
+	}
+	c.Rules = backend.Rules(strings.Join(rules, "\n"))
+	have.Add(c)
+	if at := slices.Index(before, jumpRule(j)); at >= 0 {
+		j.Unreached = slices.ContainsFunc(before[:at], dropsAll)
 		have.Add(j)
 	}
 	return nil
@@ -90,72 +120,60 @@ func (t *tables) dump(have backend.State) error {
 
 func jumpRule(j backend.Jump) string { return "-j " + j.To }
 
+func jumpRules(j backend.Jump) backend.Rules { return backend.Rules(jumpRule(j)) }
+
 // dropsAll reports whether no packet goes past a rule.
 func dropsAll(rule string) bool {
 	return rule == "-j DROP" || rule == "-j REJECT" || strings.HasPrefix(rule, "-j REJECT --reject-with ")
 }
 
+// change makes the change of a row. One that is optional may come without a look at
+// the tables before, so it looks whether there is one to write to.
 func (t *tables) change(c backend.Change) error {
+	row := c.Want
+	if row == nil {
+		row = c.Have
+	}
+	if there, err := t.writable(row); err != nil || !there {
+		return err
+	}
 	switch e := c.Want.(type) {
 	case backend.Chain:
-		return t.setChain(e, c.Have == nil)
+		return t.book(e.Tool).setChain(e, c.Have == nil)
 	case backend.Jump:
-		return t.setJump(e)
+		return t.book(e.Tool).setJump(e)
 	}
 	switch e := c.Have.(type) {
 	case backend.Chain:
-		return t.programs[e.Family].ClearAndDeleteChain(e.Table, e.Name)
+		return t.book(e.Tool).deleteChain(e)
 	case backend.Jump:
-		return t.programs[e.Family].Delete(e.Table, e.From, strings.Fields(jumpRule(e))...)
+		return t.book(e.Tool).deleteJump(e)
 	}
 	return nil
 }
 
-// setChain writes the new rules before the old ones and then deletes those, so
-// that at no moment a packet finds fewer rules than before.
-func (t *tables) setChain(c backend.Chain, create bool) error {
-	ipt := t.programs[c.Family]
-	if create {
-		if err := ipt.NewChain(c.Table, c.Name); err != nil {
-			return err
+// writable reports whether an optional row has the chain that leads to it. Any
+// other row can be written.
+func (t *tables) writable(row backend.Entry) (bool, error) {
+	var from backend.Chain
+	switch e := row.(type) {
+	case backend.Jump:
+		from = backend.Chain{Tool: e.Tool, Family: e.Family, Table: e.Table, Name: e.From, Optional: e.Optional}
+	case backend.Chain:
+		from = e
+		for _, j := range slices.Concat(t.jumps, t.foreign) {
+			if j.Tool == e.Tool && j.Family == e.Family && j.Table == e.Table && j.To == e.Name {
+				from.Name = j.From
+			}
 		}
 	}
-	old, _, err := t.rules(c.Family, c.Table, c.Name)
-	if err != nil {
-		return err
+	if !from.Optional {
+		return true, nil
 	}
-	rules := strings.Split(c.Rules, "\n")
-	for i, rule := range rules {
-		if err := ipt.Insert(c.Table, c.Name, i+1, strings.Fields(rule)...); err != nil {
-			return err
-		}
+	b := t.book(from.Tool)
+	if b == nil {
+		return false, nil
 	}
-	for i := len(old); i > 0; i-- {
-		if err := ipt.DeleteById(c.Table, c.Name, len(rules)+i); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// setJump puts the jump first, where no rule can drop packets before, and
-// removes the one that stood later.
-func (t *tables) setJump(j backend.Jump) error {
-	ipt, rule := t.programs[j.Family], jumpRule(j)
-	if err := ipt.Insert(j.Table, j.From, 1, strings.Fields(rule)...); err != nil {
-		return err
-	}
-	rules, _, err := t.rules(j.Family, j.Table, j.From)
-	if err != nil {
-		return err
-	}
-	for i := len(rules); i > 1; i-- {
-		if rules[i-1] != rule {
-			continue
-		}
-		if err := ipt.DeleteById(j.Table, j.From, i); err != nil {
-			return err
-		}
-	}
-	return nil
+	_, there, err := b.list(from, "")
+	return there, err
 }

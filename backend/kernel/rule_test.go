@@ -50,19 +50,22 @@ var (
 	owns     = [2]netip.Prefix{netip.MustParsePrefix("10.244.1.0/24"), netip.MustParsePrefix("fd42:0:0:1::/64")}
 )
 
-// rules are the real ones for a node with one family.
-func rules(f subnet.Family) backend.State {
-	in := backend.Input{Masq: true}
+// input is a node's with one family.
+func input(f subnet.Family, tool backend.Tool) backend.Input {
+	in := backend.Input{Masq: true, Firewall: tool, Guard: backend.GuardStrict}
 	in.Network.Pools[f].Prefix = clusters[f]
+	in.Network.Backend.Port = 8472
+	in.Network.NonMasquerade = subnet.NewPrefixes(netip.MustParsePrefix("192.168.0.0/16"), netip.MustParsePrefix("2001:db8:1::/48"))
 	in.Self.Subnets[f] = owns[f]
-	return firewall.Desired(in)
+	in.Underlay.Family = f
+	in.Underlay.Addrs[f] = [2]netip.Addr{netip.MustParseAddr("192.0.2.10"), netip.MustParseAddr("2001:db8::10")}[f]
+	return in
 }
 
-func jumps(f subnet.Family) []backend.Jump {
-	var n subnet.Network
-	n.Pools[f].Prefix = clusters[f]
-	return firewall.Jumps(n, "")
-}
+// rules are the real ones of such a node.
+func rules(f subnet.Family) backend.State { return firewall.Desired(input(f, backend.IPTables)) }
+
+func jumps(f subnet.Family) []backend.Jump { return firewall.Jumps(input(f, backend.IPTables)) }
 
 func testChains(t *testing.T, kind string, f subnet.Family) {
 	h := fresh(t)
@@ -111,7 +114,7 @@ func testChains(t *testing.T, kind string, f subnet.Family) {
 func TestIPTablesMissing(t *testing.T) {
 	fresh(t)
 	t.Setenv("PATH", t.TempDir())
-	_, err := Open(Config{Jumps: []backend.Jump{{Table: "nat", From: "POSTROUTING", To: "X"}}})
+	_, err := Open(Config{Jumps: jumps(subnet.IPv4)})
 	if err == nil || !strings.Contains(err.Error(), "install the package iptables") {
 		t.Errorf("Open without iptables = %v, want an error that says what to install", err)
 	}

@@ -2,9 +2,9 @@ package kernel
 
 import (
 	"context"
+	"slices"
 	"syscall"
 
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"tulle/backend"
@@ -25,30 +25,31 @@ func (k *Kernel) WatchRules(ctx context.Context, l Listener) error {
 	})
 }
 
-// concerns reports whether an nftables message is about a chain of ours or one
-// that leads to ours.
+// concerns reports whether an nftables message is about a chain of ours, or one
+// that leads to ours, and tells of what others did.
 func (t *tables) concerns(m syscall.NetlinkMessage) bool {
-	const nfgenmsg = 4 // bytes
-	if m.Header.Type>>8 != unix.NFNL_SUBSYS_NFTABLES || len(m.Data) < nfgenmsg {
+	if m.Header.Type>>8 != unix.NFNL_SUBSYS_NFTABLES || len(m.Data) < sizeofNfgenmsg {
 		return false
 	}
-	attrs, err := parseAttributes(m.Data[nfgenmsg:])
-	if err != nil {
-		return true
+	if conn := t.rules.conn; conn != nil && m.Header.Pid == conn.port {
+		return false
 	}
+	b := body(m.Data[sizeofNfgenmsg:])
+	const tableName, chainOfRule, chainName = unix.NFTA_TABLE_NAME, unix.NFTA_RULE_CHAIN, unix.NFTA_CHAIN_NAME // the first has one number in all
 	var chain string
 	switch m.Header.Type & 0xff {
 	case unix.NFT_MSG_DELTABLE:
 		return true
+	case unix.NFT_MSG_NEWTABLE:
 	case unix.NFT_MSG_NEWRULE, unix.NFT_MSG_DELRULE:
-		chain = nl.BytesToString(attrs[unix.NFTA_RULE_CHAIN])
+		chain = b.string(chainOfRule)
 	case unix.NFT_MSG_NEWCHAIN, unix.NFT_MSG_DELCHAIN:
-		chain = nl.BytesToString(attrs[unix.NFTA_CHAIN_NAME])
+		chain = b.string(chainName)
+	default:
+		return false
 	}
-	for _, j := range t.jumps {
-		if chain == j.From || chain == j.To {
-			return true
-		}
-	}
-	return false
+	table := b.string(tableName)
+	return t.rules.table != "" && table == t.rules.table || slices.ContainsFunc(slices.Concat(t.jumps, t.foreign), func(j backend.Jump) bool {
+		return table == j.Table && (chain == j.From || chain == j.To)
+	})
 }
