@@ -20,7 +20,8 @@ const (
 var iptables = [2]string{subnet.IPv4: "iptables", subnet.IPv6: "ip6tables"}
 
 // withService puts kube-proxy's rules for a service with that pod behind it on
-// a node, runs do with the service, and removes the rules.
+// a node, runs do with the service, and removes the rules: those of each mode of
+// kube-proxy, one after the other.
 func withService(ctx context.Context, node *Host, f subnet.Family, backend *Pod, do func(service) (string, error)) (string, error) {
 	s := service{
 		name:     "default/" + backend.Name + ":http",
@@ -29,12 +30,36 @@ func withService(ctx context.Context, node *Host, f subnet.Family, backend *Pod,
 		endpoint: netip.AddrPortFrom(backend.Addrs[f].Addr(), ServePort),
 	}
 	rules := kubeProxyRules(addresses[f].pods, []service{s})
-	err := proxyOn(ctx, node, f, rules)
+	table := kubeProxyTable(addresses[f].pods, node.Addrs[f], []service{s})
 	var seen string
-	if err == nil {
-		seen, err = do(s)
+	for _, mode := range []struct {
+		name    string
+		on, off func(context.Context) error
+	}{
+		{"iptables",
+			func(ctx context.Context) error { return proxyOn(ctx, node, f, rules) },
+			func(ctx context.Context) error { return proxyOff(ctx, node, f, rules) }},
+		{"nftables",
+			func(ctx context.Context) error { return nft(ctx, node, table) },
+			func(ctx context.Context) error {
+				return nft(ctx, node, "delete table "+[2]string{"ip", "ip6"}[f]+" kube-proxy")
+			}},
+	} {
+		err := mode.on(ctx)
+		if err == nil {
+			seen, err = do(s)
+		}
+		if err := errors.Join(err, mode.off(context.WithoutCancel(ctx))); err != nil {
+			return "", fmt.Errorf("kube-proxy in %s mode: %w", mode.name, err)
+		}
 	}
-	return seen, errors.Join(err, proxyOff(context.WithoutCancel(ctx), node, f, rules))
+	return seen, nil
+}
+
+// nft feeds commands to nft(8).
+func nft(ctx context.Context, node *Host, commands string) error {
+	_, err := node.ExecInput(ctx, commands, "nft", "-f", "-")
+	return err
 }
 
 func proxyOn(ctx context.Context, node *Host, f subnet.Family, rules string) error {

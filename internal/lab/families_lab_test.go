@@ -101,17 +101,19 @@ func TestLabOfEachFamily(t *testing.T) {
 		name, families, underlay string
 		network                  []string // more flags of tullectl network set
 		overlay                  subnet.Family
+		firewall                 string
 	}{
-		{"dual stack", "46", "46", nil, subnet.IPv4},
-		{"dual stack over IPv6", "46", "46", []string{"--ipv6-underlay=true"}, subnet.IPv6},
-		{"dual stack on hosts without IPv6", "46", "4", nil, subnet.IPv4},
-		{"dual stack on hosts without IPv4", "46", "6", nil, subnet.IPv6},
-		{"IPv6 alone", "6", "6", nil, subnet.IPv6},
-		{"IPv6 pods on hosts without IPv6", "6", "4", nil, subnet.IPv4},
-		{"IPv4 pods on hosts without IPv4", "4", "6", nil, subnet.IPv6},
+		{"dual stack", "46", "46", nil, subnet.IPv4, "iptables"},
+		{"dual stack over IPv6", "46", "46", []string{"--ipv6-underlay=true"}, subnet.IPv6, "nftables"},
+		{"dual stack on hosts without IPv6", "46", "4", nil, subnet.IPv4, "nftables"},
+		{"dual stack on hosts without IPv4", "46", "6", nil, subnet.IPv6, "iptables"},
+		{"IPv6 alone", "6", "6", nil, subnet.IPv6, "nftables"},
+		{"IPv6 pods on hosts without IPv6", "6", "4", nil, subnet.IPv4, "iptables"},
+		{"IPv4 pods on hosts without IPv4", "4", "6", nil, subnet.IPv6, "nftables"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			l := up(t, Options{Nodes: 2, Pods: 2, Families: families(t, tt.families), Underlay: families(t, tt.underlay), Network: tt.network})
+			l := up(t, Options{Nodes: 2, Pods: 2, Families: families(t, tt.families), Underlay: families(t, tt.underlay), Network: tt.network, Firewall: tt.firewall})
+			withIPTables(t, l.Nodes()[0])
 			was := dump(t, l.Nodes()[0])
 			proof, err := l.Prove(t.Context(), func(string) {})
 			t.Logf("\n%s", proof)

@@ -44,25 +44,12 @@ var rowFaults = []rowFault{
 	{name: "address with another prefix length", do: "ip address del $OWN/$HOST dev tulle.1; ip address add $OWN/$WIDE dev tulle.1", told: "add address", lossless: true},
 	{name: "address of nobody", do: "ip address add $NOADDR dev tulle.1", told: "delete address", lossless: true},
 
-	{name: "jump deleted", do: "$IPTABLES -D FORWARD -j TULLE-FORWARD", told: "add jump", lossless: true},
-	{name: "rule deleted", do: "$IPTABLES -D TULLE-FORWARD 1", told: "set chain", lossless: true},
-	{name: "rule altered", do: "$IPTABLES -R TULLE-FORWARD 2 -d $ELSE -j ACCEPT", told: "set chain", lossless: true},
-	{name: "rule inserted", do: "$IPTABLES -t nat -I TULLE-POSTROUTING -s $ELSE -j RETURN", told: "set chain", lossless: true},
-	{name: "rule inserted that drops", do: "$IPTABLES -I TULLE-FORWARD -s $PODS -j DROP", told: "set chain"},
-	{name: "chain emptied", do: "$IPTABLES -F TULLE-FORWARD", told: "set chain", lossless: true},
-	{name: "iptables -F", do: "$IPTABLES -F", told: "add jump", lossless: true},
-	{name: "iptables -t nat -F", do: "$IPTABLES -t nat -F", told: "add jump", lossless: true},
-	{name: "iptables -F and -X", do: "$IPTABLES -F; $IPTABLES -X", told: "add jump", lossless: true},
-	{name: "nft flush ruleset", do: "nft flush ruleset", lossless: true},
-	{name: "nft delete table", do: "nft delete table $TABLES nat", told: "add jump", lossless: true},
 	{name: "guard deleted", do: "nft delete table inet tulle.1", lossless: true},
 	{name: "guard's rules deleted", do: "nft flush chain inet tulle.1 vxlan", lossless: true},
 	{name: "guard's chain deleted", do: "nft delete chain inet tulle.1 input", lossless: true},
 	{name: "guard's addresses deleted", do: "nft flush set inet tulle.1 $VTEPS"},
 	{name: "guard's sources deleted", do: "nft flush set inet tulle.1 $SOURCES"},
 	{name: "guard lets a stranger in", do: "nft add element inet tulle.1 $VTEPS { $NOBODY }", lossless: true},
-	{name: "FORWARD refuses all before our jump", do: "$IPTABLES -P FORWARD DROP; $IPTABLES -I FORWARD -j REJECT", undo: "$IPTABLES -P FORWARD ACCEPT; $IPTABLES -D FORWARD -j REJECT", told: "set jump"},
-	{name: "FORWARD drops and is flushed", do: "$IPTABLES -P FORWARD DROP; $IPTABLES -F FORWARD", undo: "$IPTABLES -P FORWARD ACCEPT", told: "add jump"},
 	{name: "forwarding off", do: "sysctl -qw $FORWARD=0", told: "set sysctl $FORWARD"},
 
 	{name: "forwarding of the device off", do: "sysctl -qw $CONF/tulle.1/forwarding=0", told: "set sysctl $CONF/tulle.1/forwarding"},
@@ -102,6 +89,7 @@ func TestFaultsOfRowsIPv6(t *testing.T) {
 	sufferAll(t, Options{Nodes: 2, Pods: 1, Families: both, Underlay: both, Network: []string{"--ipv6-underlay=true"}}, subnet.IPv6, slices.Concat(rowFaults, rowFaults6))
 }
 
+// sufferAll does faults to one node after the other that is right again.
 func sufferAll(t *testing.T, o Options, family subnet.Family, faults []rowFault) {
 	var v victim
 	var right string

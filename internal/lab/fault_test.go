@@ -66,6 +66,7 @@ func newVictim(t *testing.T, l *Lab) victim {
 func newVictimOf(t *testing.T, l *Lab, f subnet.Family) victim {
 	t.Helper()
 	near, far := l.Pods[0], l.Pods[len(l.Pods)-1]
+	withIPTables(t, near.host)
 	v := victim{Host: near.host, lab: l, near: near, far: far, family: f}
 	own, peer := l.lease(t, near.host), l.lease(t, far.host)
 	gw := subnet.Gateway(peer.Subnets[f]).String()
@@ -119,6 +120,37 @@ func (v victim) fill(text string) string {
 	})
 }
 
+// emptyTables is what iptables-restore makes the tables of.
+const emptyTables = `*filter
+:INPUT ACCEPT
+:FORWARD ACCEPT
+:OUTPUT ACCEPT
+COMMIT
+*nat
+:PREROUTING ACCEPT
+:INPUT ACCEPT
+:OUTPUT ACCEPT
+:POSTROUTING ACCEPT
+COMMIT
+`
+
+// withIPTables gives a node the tables of iptables, as it has them with kube-proxy,
+// and returns when tulled has said in them what it lets pass.
+func withIPTables(t *testing.T, h *Host) {
+	t.Helper()
+	for _, f := range h.lab.Families.List() {
+		if _, err := h.ExecInput(t.Context(), emptyTables, iptables[f]+"-restore", "--wait", "5", "--noflush"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	heals(t, func() error {
+		if differ := stateOf(t, h).Difference; len(differ) > 0 {
+			return fmt.Errorf("%s: the kernel differs in %q", h.Name, differ)
+		}
+		return nil
+	})
+}
+
 var macText = regexp.MustCompile(`([0-9a-f]{2}:){5}[0-9a-f]{2}`)
 
 // macOf is the MAC address of a lease's VXLAN device.
@@ -146,6 +178,9 @@ ip nexthop
 ip neigh show dev tulle.1 nud permanent
 bridge fdb show dev tulle.1
 nft -s list table inet tulle.1 | grep -v packets
+nft -s list table ip tulle 2>/dev/null
+nft -s list table ip6 tulle 2>/dev/null
+nft -s list table inet firewalld 2>/dev/null
 echo bridge $(ip -o link show cni0 | grep -o 'mtu [0-9]*')
 echo forward $(cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding)
 iptables-save

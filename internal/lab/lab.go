@@ -24,6 +24,7 @@ type Lab struct {
 
 	Families Families // of the pods
 	Underlay Families // of the hosts
+	Firewall string   // as of --firewall of tulled; empty: its default
 
 	dir      string
 	own      []string // of Options

@@ -13,10 +13,14 @@ const (
 	subnetFile   = "/run/tulle/subnet.env"
 )
 
-// StartDaemon starts tulled with its defaults, the lab's etcd and these flags.
-// It does not wait for the daemon to be ready.
+// StartDaemon starts tulled with its defaults, the lab's etcd and firewall, and these
+// flags. It does not wait for the daemon to be ready.
 func (h *Host) StartDaemon(ctx context.Context, flags ...string) error {
-	args := append([]string{"tulled", "--etcd-endpoints=" + h.lab.EtcdEndpoints()}, flags...)
+	args := []string{"tulled", "--etcd-endpoints=" + h.lab.EtcdEndpoints()}
+	if h.lab.Firewall != "" {
+		args = append(args, "--firewall="+h.lab.Firewall)
+	}
+	args = append(args, flags...)
 	_, err := h.Keep(ctx, StartArgs{Name: daemonName, Args: args})
 	return err
 }

@@ -25,6 +25,7 @@ type Options struct {
 	Links    int          // that the nodes are on, with a router between them: 1 or 2; 0 stands for 1
 	Backend  string       // of the network; empty: vxlan
 	Direct   bool         // plain routes between nodes on one link, with vxlan
+	Firewall string       // that tulled works with, as of --firewall; empty: its default
 	Progress func(string) // is told each step; may be nil
 
 	// EtcdMembers is how many servers etcd consists of; 0 is 1. One runs on the
@@ -72,7 +73,7 @@ func claim(o Options) (*Lab, error) {
 		return nil, err
 	}
 	l := newLab(filepath.Base(dir))
-	l.Bin, l.Families, l.Underlay = bin, o.Families, o.Underlay
+	l.Bin, l.Families, l.Underlay, l.Firewall = bin, o.Families, o.Underlay, o.Firewall
 	l.own = o.Own
 	l.backend, l.direct = o.Backend, o.Direct
 	if o.Progress != nil {

@@ -70,6 +70,17 @@ func TestKubeProxyRulesForIPv6(t *testing.T) {
 	}))
 }
 
+func TestKubeProxyTable(t *testing.T) {
+	t.Parallel()
+	golden.Check(t, "kube-proxy.nft", kubeProxyTable(netip.MustParsePrefix("10.244.0.0/16"), netip.MustParseAddr("192.0.2.11"), []service{
+		{name: "default/web:http", addr: netip.MustParseAddrPort("10.96.0.10:80"), endpoint: netip.MustParseAddrPort("10.244.1.2:8080")},
+		{name: "default/shop:http", addr: netip.MustParseAddrPort("10.96.0.11:80"), nodePort: 30080, endpoint: netip.MustParseAddrPort("10.244.2.2:8080")},
+	}))
+	golden.Check(t, "kube-proxy-ipv6.nft", kubeProxyTable(netip.MustParsePrefix("fd00:10:244::/56"), netip.Addr{}, []service{
+		{name: "default/web:http", addr: netip.MustParseAddrPort("[fd00:10:96::10]:80"), endpoint: netip.MustParseAddrPort("[fd00:10:244:1::2]:8080")},
+	}))
+}
+
 func TestProofNeedsPodsToSendBetween(t *testing.T) {
 	t.Parallel()
 	l := newLab("small")

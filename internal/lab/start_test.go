@@ -14,7 +14,7 @@ func TestStartFaults(t *testing.T) {
 	t.Parallel()
 	l := up(t, Options{Nodes: 1})
 	node := l.Nodes()[0]
-	const clean = "ip link delete tulle.1; rm -rf /run/tulle /var/lib/tulle/*; iptables -t nat -F; iptables -F; iptables -X; iptables -t nat -X; nft delete table inet tulle.1"
+	const clean = "ip link delete tulle.1; rm -rf /run/tulle /var/lib/tulle/*; iptables -t nat -F; iptables -F; iptables -X; iptables -t nat -X; nft delete table inet tulle.1; nft delete table ip tulle"
 	if _, err := node.StopDaemon(t.Context(), unix.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -36,8 +36,9 @@ func TestStartFaults(t *testing.T) {
 			`tulled: --iface-regex: "^eth" matches eth0 (192.0.2.11, default route), eth1 (198.18.0.1); choose one with --iface`},
 		{"no right to change the network", "", "setpriv --reuid=65534 --clear-groups --bounding-set=-all --inh-caps=-all tulled " + etcd, "", "exit status 1",
 			"tulled: no right to change the network; run tulled as root or with the capability CAP_NET_ADMIN"},
-		{"no iptables", "", "P=$(command -v tulled); PATH=/nonexistent exec $P " + etcd, "", "exit status 1",
-			"install the package iptables"},
+		{"no iptables", "", "P=$(command -v tulled); PATH=/nonexistent exec $P --firewall=iptables " + etcd, "", "exit status 1",
+			"install the package iptables, or use --firewall=nftables"},
+		{"an unknown firewall", "", "tulled --firewall=ufw " + etcd, "", "exit status 2", `--firewall: "ufw" is not iptables, nftables or auto`},
 		{"an unknown flag", "", "tulled --etcd-endpoint=x", "", "exit status 2", "tulled: unknown flag: --etcd-endpoint"},
 		{"a certificate that can't be read", "", "tulled --etcd-endpoints=https://192.0.2.1:2379 --etcd-cafile=/missing.pem", "", "exit status 2",
 			"tulled: --etcd-cafile: open /missing.pem: no such file or directory"},
@@ -81,7 +82,7 @@ func untouched(t *testing.T, l *Lab, node *Host) {
 	if err != nil || strings.TrimSpace(leases) != "[]" {
 		t.Errorf("leases = %s, %v, want none", leases, err)
 	}
-	left, err := node.Exec(t.Context(), "sh", "-c", "ip -br link show type vxlan; iptables-save | grep TULLE; ip nexthop")
+	left, err := node.Exec(t.Context(), "sh", "-c", "ip -br link show type vxlan; iptables-save | grep TULLE; nft list tables | grep tulle; ip nexthop")
 	if strings.TrimSpace(left) != "" || err != nil {
 		t.Errorf("left in the kernel: %s, %v", left, err)
 	}

@@ -24,6 +24,7 @@ type state struct {
 	Bin      string      `json:"bin"`
 	Families Families    `json:"families"`
 	Underlay Families    `json:"underlay"`
+	Firewall string      `json:"firewall,omitempty"`
 	Hosts    []hostState `json:"hosts"`
 	Pods     []podState  `json:"pods"`
 }
@@ -46,7 +47,7 @@ type podState struct {
 func (l *Lab) save() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := state{Bin: l.Bin, Families: l.Families, Underlay: l.Underlay}
+	s := state{Bin: l.Bin, Families: l.Families, Underlay: l.Underlay, Firewall: l.Firewall}
 	for _, h := range l.Hosts {
 		if h.process != (process{}) {
 			s.Hosts = append(s.Hosts, hostState{h.Name, h.Role, h.Addrs, h.link, h.process})
@@ -90,7 +91,7 @@ func Load(name string) (*Lab, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read state of lab %s: %w", name, err)
 	}
-	l.Bin, l.Families, l.Underlay = s.Bin, s.Families, s.Underlay
+	l.Bin, l.Families, l.Underlay, l.Firewall = s.Bin, s.Families, s.Underlay, s.Firewall
 	for _, hs := range s.Hosts {
 		h := l.newHost(hs.Name, hs.Role, hs.Link, hs.Addrs)
 		h.process = hs.Process
