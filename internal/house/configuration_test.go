@@ -146,7 +146,7 @@ var fieldCell = regexp.MustCompile("^`(Backend\\.)?[A-Z][A-Za-z0-9]+`$")
 
 func TestEveryNetworkFieldIsDocumented(t *testing.T) {
 	t.Parallel()
-	n, err := subnet.ParseNetwork([]byte(`{"Network": "10.244.0.0/16", "EnableIPv6": true, "IPv6Network": "fd42::/48"}`))
+	n, err := subnet.ParseNetwork([]byte(`{"Network": "10.244.0.0/16", "EnableIPv6": true, "IPv6Network": "fd42::/48", "NonMasquerade": ["192.168.0.0/16"]}`))
 	if err != nil {
 		t.Fatal(err)
 	}
