@@ -153,7 +153,7 @@ func (d *daemon) chooseFirewall() error {
 		tool, why = *given, "--firewall says so"
 	}
 	d.firewall = tool
-	d.log.Info("firewall chosen", zap.Stringer("firewall", tool), zap.String("because", why))
+	d.log.Info("firewall chosen", zap.Stringer("firewall", tool), zap.String("why", why))
 	if have.LegacyUnheard {
 		d.log.Warn("legacy iptables has rules here, and there is no iptables-legacy to let pods' packets pass them; install it if they drop what is forwarded")
 	}
