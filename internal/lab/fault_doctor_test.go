@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tulle/internal/doctor"
+	"tulle/internal/trace"
 	"tulle/subnet"
 )
 
@@ -271,6 +272,47 @@ func TestDoctorAsksForRights(t *testing.T) {
 			for _, id := range ids(found) {
 				if strings.HasPrefix(id, tt.never) {
 					t.Errorf("doctor says %s:\n%s", id, told(found))
+				}
+			}
+		})
+	}
+}
+
+// TestTraceAndDoctorOfEachKind: whatever the families and the backend, doctor is
+// silent on healthy nodes, and a trace ends where the pod is.
+func TestTraceAndDoctorOfEachKind(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, pods, hosts string
+		network           []string
+	}{
+		{"dual stack", "46", "46", nil},
+		{"IPv6 alone", "6", "6", nil},
+		{"dual stack on hosts without IPv6", "46", "4", nil},
+		{"host-gw", "4", "4", []string{"--backend=host-gw"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			l := up(t, Options{Nodes: 2, Pods: 1, Families: families(t, tt.pods), Underlay: families(t, tt.hosts), Network: tt.network})
+			wantHealthy(t, l)
+			there := l.Pods[1]
+			for _, a := range there.Addrs {
+				if !a.IsValid() {
+					continue
+				}
+				for host, want := range map[*Host]string{l.Nodes()[0]: trace.AtNode, there.host: trace.AtPod} {
+					text, err := host.Exec(t.Context(), "tullectl", "trace", l.Pods[0].Addrs[subnet.FamilyOf(a.Addr())].Addr().String(), a.Addr().String(), "--json")
+					var got trace.Trace
+					if err == nil {
+						err = json.Unmarshal([]byte(text), &got)
+					}
+					if err != nil {
+						t.Errorf("%s: trace to %s: %v\n%s", host.Name, a.Addr(), err, text)
+						continue
+					}
+					if got.End.Where != want || want == trace.AtNode && got.End.Node != there.host.Name || want == trace.AtPod && got.End.Pod != there.Name {
+						t.Errorf("%s: trace to %s ends %s, want %s", host.Name, a.Addr(), got.End.Text, want)
+					}
 				}
 			}
 		})
