@@ -75,7 +75,7 @@ var faults = []struct {
 	{"no VXLAN", func(f *Facts) { f.Kernel.VXLAN = false }, "kernel-vxlan", "modprobe vxlan"},
 	{"no nexthop objects", func(f *Facts) { f.Kernel.Nexthops = false }, "kernel-nexthop", "5.3"},
 	{"no nftables", func(f *Facts) { f.Kernel.NFTables = false }, "kernel-nftables", "modprobe nf_tables"},
-	{"no iptables", func(f *Facts) { f.Kernel.Iptables = false }, "iptables", "apt-get install iptables"},
+	{"neither nftables nor iptables", func(f *Facts) { f.Kernel.Iptables, f.Kernel.NFTables = false, false }, "iptables", "apt-get install iptables"},
 	{"the table of connections is full", func(f *Facts) { f.Kernel.Conntracks = 990 }, "conntrack", "nf_conntrack_max=2000"},
 	{"forwarding off", func(f *Facts) { f.Sysctls["net/ipv4/ip_forward"] = "0" }, "forwarding", "sysctl -w net.ipv4.ip_forward=1"},
 	{"forwarding of the overlay's device off", func(f *Facts) { f.Sysctls["net/ipv4/conf/tulle.1/forwarding"] = "0" }, "forwarding", "sysctl -w net.ipv4.conf.tulle/1.forwarding=1"},

@@ -17,11 +17,11 @@ func (e *examination) host() {
 	if !e.Kernel.Nexthops {
 		e.add("kernel-nexthop", "install a kernel of Linux 5.3 or newer", "the kernel has no nexthop objects; with thousands of nodes it is slow to follow changes")
 	}
-	if !e.Kernel.NFTables {
+	switch {
+	case !e.Kernel.NFTables && !e.Kernel.Iptables:
+		e.add("iptables", "modprobe nf_tables; or apt-get install iptables, or the package of that name of another distribution", "there is neither nftables in the kernel nor the program iptables, and tulled needs one of them for its rules")
+	case !e.Kernel.NFTables:
 		e.add("kernel-nftables", "modprobe nf_tables", "the kernel has no nftables, so nothing drops VXLAN packets of strangers, and the CNI plugin can lead no host port to a pod")
-	}
-	if !e.Kernel.Iptables {
-		e.add("iptables", "apt-get install iptables, or the package of that name of another distribution", "the program iptables is not there, and tulled needs it for its chains")
 	}
 	if most := e.Kernel.ConntrackMost; most > 0 && e.Kernel.Conntracks > most*9/10 {
 		e.add("conntrack", fmt.Sprintf("sysctl -w net.netfilter.nf_conntrack_max=%d", 2*most),
