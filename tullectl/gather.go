@@ -49,16 +49,23 @@ func gather(ctx context.Context, p places, c etcd.Config, given bool, tried int)
 	if k.fileErr != nil && (k.state == nil || k.state.Ready) {
 		f.File = k.fileErr.Error()
 	}
-	var wait sync.WaitGroup
+	// What has to be waited for is asked for at the same time.
+	var (
+		wait    sync.WaitGroup
+		store   = f.Etcd
+		doubles = f.Twice
+		over    = f.State.Underlay
+	)
 	if given {
-		wait.Go(func() { f.Etcd = etcdFacts(ctx, c, k) })
+		wait.Go(func() { store = etcdFacts(ctx, c, k) })
 	}
-	wait.Go(func() { f.Twice = twice(ctx, host, f.State.Underlay) })
+	wait.Go(func() { doubles = twice(ctx, host, over) })
 	peers := chosen(k.peers(), k.leftOut(), tried)
 	f.Drops, f.Unread = drops(host, f, peers)
 	f.Ways, f.Back = ways(host, f, peers)
 	f.Reached = reached(ctx, host, f, peers)
 	wait.Wait()
+	f.Etcd, f.Twice = store, doubles
 	return f, nil
 }
 

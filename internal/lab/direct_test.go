@@ -45,6 +45,7 @@ func TestLabOfEachBackend(t *testing.T) {
 			for _, h := range l.Nodes() {
 				strict(t, h)
 			}
+			withIPTables(t, l.Nodes()[0])
 			was := dump(t, l.Nodes()[0])
 			proof, err := l.Prove(t.Context(), func(string) {})
 			t.Logf("\n%s", proof)
