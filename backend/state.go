@@ -25,6 +25,15 @@ func (s State) Add(entries ...Entry) {
 	}
 }
 
+// Same is the entry of the set that is equal to e, or else e itself: what is as
+// wanted then takes no memory a second time.
+func (s State) Same(e Entry) Entry {
+	if own := s[e.Key()]; own == e {
+		return own
+	}
+	return e
+}
+
 // Become makes the set another, and returns the changes that led there.
 func (s State) Become(now State) []Change {
 	changes := Diff(now, s)

@@ -87,7 +87,7 @@ func (f *flagValues) register(fs *pflag.FlagSet) {
 	fs.StringVar(&f.firewall, "firewall", automatic, "`tool` for forwarding and masquerading: iptables, nftables, or auto for what suits the host")
 	fs.DurationVar(&f.leaseTTL, "lease-ttl", 24*time.Hour, "how long the subnet stays ours when this node is away, 10s or more")
 	fs.StringVar(&f.statusAddr, "status-addr", flags.StatusAddr, "`address` for /healthz, /readyz, /state and /metrics; empty: off")
-	fs.DurationVar(&f.probeInterval, "probe-interval", time.Second, "look at one peer through the overlay after another, each this long after the last, 100ms or more; 0: off")
+	fs.DurationVar(&f.probeInterval, "probe-interval", 2*time.Second, "look at one peer through the overlay after another, each this long after the last, 100ms or more; 0: off")
 	fs.Uint16Var(&f.meshPort, "mesh-port", 8473, "TCP `port`, on this node's own address inside the overlay, where peers ask what it reaches; 0: off")
 	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	fs.StringVar(&f.logFormat, "log-format", "text", "text or json")

@@ -82,15 +82,20 @@ func (d *daemon) memorize(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 		case <-time.After(wait):
-			wait = time.Second
 		}
-		if m, ok := d.memory(); ok && m != last {
+		m, ok := d.memory()
+		wait = memoryPeriod
+		if !ok {
+			wait = time.Second
+		} else if m != last {
 			err := m.WriteFile(memoryPath(d.config))
 			d.mu.Lock()
 			d.badMemory.set(faultOf(memoryPath(d.config), err))
 			d.mu.Unlock()
 			if err == nil {
-				last, wait = m, memoryPeriod
+				last = m
+			} else {
+				wait = time.Second
 			}
 		}
 		if ctx.Err() != nil {

@@ -27,6 +27,8 @@ type reachability struct {
 	queue []string // peers to look at next, by lease key
 	round time.Time
 	peers map[string]reached
+
+	verdicts map[reach.Verdict]int // how many peers have each
 }
 
 // reached is what is known of one peer.
@@ -117,16 +119,22 @@ func (d *daemon) nextPeer() (key string, targets [2]reach.Target) {
 			return "", targets
 		}
 		h.round = time.Now()
-		known := map[string]reached{}
+		known, verdicts := map[string]reached{}, map[reach.Verdict]int{}
 		for r := range d.leases.All() {
 			if key := r.Key(); key != d.site.self.Key() {
 				h.queue = append(h.queue, key)
 				if p, ok := h.peers[key]; ok {
 					known[key] = p
+					verdicts[p.worst().Verdict()]++
 				}
 			}
 		}
-		h.peers = known // those that left are forgotten
+		for key := range h.peers {
+			if _, stays := known[key]; !stays { // and those that left are forgotten
+				delete(d.badReach.now, key)
+			}
+		}
+		h.peers, h.verdicts = known, verdicts
 		rand.Shuffle(len(h.queue), func(i, j int) { h.queue[i], h.queue[j] = h.queue[j], h.queue[i] })
 	}
 	for len(h.queue) > 0 {
@@ -172,22 +180,23 @@ func (d *daemon) saw(key string, f subnet.Family, s reach.Sample) {
 	before, known := h.peers[key]
 	now := before.with(f, s)
 	h.peers[key] = now
-	counts := map[reach.Verdict]int{}
-	faults := map[string]error{}
-	for key, p := range h.peers {
-		v := p.worst().Verdict()
-		counts[v]++
-		if v != reach.Good {
-			faults[key] = errors.New(string(v) + ": " + v.Meaning())
-		}
+	was, verdict := before.worst().Verdict(), now.worst().Verdict()
+	if known {
+		h.verdicts[was]--
 	}
+	h.verdicts[verdict]++
+	d.metrics.probed(s, h.verdicts)
 	h.mu.Unlock()
-	d.metrics.probed(s, counts)
-	if !known || before.worst().Verdict() != now.worst().Verdict() {
-		d.mu.Lock()
-		d.badReach.set(faults)
-		d.mu.Unlock()
+	if known && was == verdict {
+		return
 	}
+	var fault error
+	if verdict != reach.Good {
+		fault = errors.New(string(verdict) + ": " + verdict.Meaning())
+	}
+	d.mu.Lock()
+	d.badReach.tell(key, fault)
+	d.mu.Unlock()
 }
 
 // reach is what is known of a peer, or nil.

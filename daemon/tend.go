@@ -17,7 +17,7 @@ import (
 // lost its leases the peers that it has not told of again stay.
 const (
 	tendGather = 100 * time.Millisecond
-	tendFile   = time.Second
+	tendFile   = 2 * time.Second
 	grace      = 2 * time.Minute
 )
 

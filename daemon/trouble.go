@@ -37,6 +37,22 @@ func (t *trouble) set(faults map[string]error) {
 	t.now = texts(faults)
 }
 
+// tell tells of one thing what set tells of all: what is wrong with it now, or nil.
+func (t *trouble) tell(what string, err error) {
+	before, was := t.now[what]
+	switch {
+	case err != nil && brief(err) != before:
+		t.log.Warn(t.begin, zap.String(t.field, what), zap.String("error", brief(err)))
+		if t.now == nil {
+			t.now = map[string]string{}
+		}
+		t.now[what] = brief(err)
+	case err == nil && was:
+		t.log.Info(t.end, zap.String(t.field, what))
+		delete(t.now, what)
+	}
+}
+
 func texts(faults map[string]error) map[string]string {
 	all := make(map[string]string, len(faults))
 	for what, err := range faults {

@@ -22,7 +22,7 @@ func meshCommand() *cobra.Command {
 		Use:   "mesh",
 		Short: "tell how all nodes reach each other through the overlay",
 		Long: `mesh asks this host's tulled, and by it those of all other nodes, what they have
-seen of each other: every node looks at one peer after another, about one a second, with
+seen of each other: every node looks at one peer after another, about one in two seconds, with
 packets that take the way of pods' packets. Where a matrix does not fit the terminal, what
 is wrong is told alone. The exit status is 1 if a way is not good or a node can't be asked.`,
 		Example: "  tullectl mesh\n  tullectl mesh --json | jq '.nodes[] | select(.error)'",

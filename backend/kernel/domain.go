@@ -46,33 +46,39 @@ func (k *Kernel) dumpWays(have, want backend.State, index map[int]string) error 
 		ours[dev] = true
 	}
 	name := k.name()
-	nexthops, err := k.listNexthops(name)
+	nexthops, err := k.listNexthops(want, name)
 	if err != nil {
 		return err
 	}
-	routes, err := k.listRoutes(name)
+	var elsewhere []backend.Nexthop // by devices that are not ours
+	devs := map[uint32]string{}     // of those
+	for _, e := range nexthops {
+		if n := e.(backend.Nexthop); ours[n.Dev] {
+			have.Add(e)
+		} else {
+			elsewhere = append(elsewhere, n)
+			devs[n.ID] = n.Dev
+		}
+	}
+	routes, err := k.listRoutes(want, name)
 	if err != nil {
 		return err
 	}
-	byID := make(map[uint32]backend.Nexthop, len(nexthops))
-	for _, n := range nexthops {
-		byID[n.ID] = n
-	}
-	led := map[uint32]bool{} // nexthops of our routes
-	for _, r := range routes {
-		dev := r.Dev
-		if r.Nexthop != 0 {
-			dev = byID[r.Nexthop].Dev
-		}
-		if ours[dev] || want[r.Key()] != nil || k.domain.has(r.Dst.Addr()) {
-			have.Add(r)
-			led[r.Nexthop] = true
+	led := map[uint32]bool{} // nexthops elsewhere of our routes
+	for _, e := range routes {
+		r := e.(backend.Route)
+		byOurs := ours[r.Dev] || r.Nexthop != 0 && have[backend.Nexthop{ID: r.Nexthop}.Key()] != nil
+		if byOurs || want[r.Key()] != nil || k.domain.has(r.Dst.Addr()) {
+			have.Add(e)
+			if devs[r.Nexthop] != "" {
+				led[r.Nexthop] = true
+			}
 		}
 	}
-	for _, n := range nexthops {
+	for _, n := range elsewhere {
 		// One that no route needs any more tells whose it is by its id, which is
 		// the first address of a subnet, or by its gateway.
-		if ours[n.Dev] || led[n.ID] || want[n.Key()] != nil || k.domain.has(n.Subnet()) || k.domain.has(n.Via) {
+		if led[n.ID] || want[n.Key()] != nil || k.domain.has(n.Subnet()) || k.domain.has(n.Via) {
 			have.Add(n)
 		}
 	}

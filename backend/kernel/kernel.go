@@ -112,8 +112,8 @@ func (k *Kernel) Dump(ctx context.Context, kinds backend.Kinds, want backend.Sta
 			return err
 		}},
 		{"guards", backend.Guards, func() error { return k.guards.dump(have, want) }},
-		{"forwarding databases", backend.KindsOf(backend.KindFDB), func() error { return dumpFDB(k.conn, have, index) }},
-		{"neighbours", backend.KindsOf(backend.KindNeigh), func() error { return dumpNeighs(k.conn, have, index) }},
+		{"forwarding databases", backend.KindsOf(backend.KindFDB), func() error { return dumpFDB(k.conn, have, want, index) }},
+		{"neighbours", backend.KindsOf(backend.KindNeigh), func() error { return dumpNeighs(k.conn, have, want, index) }},
 		{"nexthops and routes", backend.KindsOf(backend.KindNexthop, backend.KindRoute), func() error { return k.dumpWays(have, want, index) }},
 	} {
 		if !kinds.Overlaps(step.kinds) {

@@ -55,16 +55,16 @@ func ndRequest(do action, header netlink.Ndmsg, dst netip.Addr, mac backend.MAC)
 	return req
 }
 
-func dumpNeighs(c *conn, have backend.State, index map[int]string) error {
-	return errors.Join(dumpNd(c, have, index, unix.AF_INET), dumpNd(c, have, index, unix.AF_INET6))
+func dumpNeighs(c *conn, have, want backend.State, index map[int]string) error {
+	return errors.Join(dumpNd(c, have, want, index, unix.AF_INET), dumpNd(c, have, want, index, unix.AF_INET6))
 }
 
-func dumpFDB(c *conn, have backend.State, index map[int]string) error {
-	return dumpNd(c, have, index, unix.AF_BRIDGE)
+func dumpFDB(c *conn, have, want backend.State, index map[int]string) error {
+	return dumpNd(c, have, want, index, unix.AF_BRIDGE)
 }
 
 // dumpNd adds the permanent rows of our devices.
-func dumpNd(c *conn, have backend.State, index map[int]string, family uint8) error {
+func dumpNd(c *conn, have, want backend.State, index map[int]string, family uint8) error {
 	for i := range index {
 		// With an index the kernel leaves out the rows of all other devices. How
 		// to give it differs: in the header for the FDB, as an attribute else.
@@ -80,7 +80,7 @@ func dumpNd(c *conn, have backend.State, index map[int]string, family uint8) err
 			// A kernel that does not filter tells of other devices as well.
 			e, permanent, err := parseNd(m.Data, index)
 			if permanent && ifindex(m.Data) == i {
-				rows = append(rows, e)
+				rows = append(rows, want.Same(e))
 			}
 			return err
 		}, filter...)

@@ -65,11 +65,11 @@ func hasNexthops(c *conn) (bool, error) {
 }
 
 // listNexthops lists those of our protocol, whosever they are.
-func (k *Kernel) listNexthops(name func(int) string) ([]backend.Nexthop, error) {
+func (k *Kernel) listNexthops(want backend.State, name func(int) string) ([]backend.Entry, error) {
 	if !k.nexthops {
 		return nil, nil
 	}
-	var rows []backend.Nexthop
+	var rows []backend.Entry
 	err := k.conn.dump(unix.RTM_GETNEXTHOP, &nhmsg{}, func() { rows = rows[:0] }, func(m syscall.NetlinkMessage) error {
 		if len(m.Data) < sizeofNhmsg {
 			return unix.EBADMSG
@@ -82,12 +82,12 @@ func (k *Kernel) listNexthops(name func(int) string) ([]backend.Nexthop, error) 
 		if err != nil {
 			return err
 		}
-		rows = append(rows, backend.Nexthop{
+		rows = append(rows, want.Same(backend.Nexthop{
 			ID:     attrs.uint32(unix.NHA_ID),
 			Via:    attrs.addr(unix.NHA_GATEWAY),
 			Dev:    name(int(attrs.uint32(unix.NHA_OIF))),
 			Onlink: row.Flags&unix.RTNH_F_ONLINK != 0,
-		})
+		}))
 		return nil
 	})
 	return rows, err

@@ -97,8 +97,8 @@ func onlinkGateway(e backend.Entry) (netip.Addr, string) {
 }
 
 // listRoutes lists those of our protocol in the main table, whosever they are.
-func (k *Kernel) listRoutes(name func(int) string) ([]backend.Route, error) {
-	var all []backend.Route
+func (k *Kernel) listRoutes(want backend.State, name func(int) string) ([]backend.Entry, error) {
+	var all []backend.Entry
 	for _, f := range []uint8{unix.AF_INET, unix.AF_INET6} {
 		filter := nl.NewRtMsg()
 		filter.Family, filter.Protocol = f, Protocol
@@ -107,7 +107,7 @@ func (k *Kernel) listRoutes(name func(int) string) ([]backend.Route, error) {
 		err := k.conn.dump(unix.RTM_GETROUTE, filter, func() { all = all[:before] }, func(m syscall.NetlinkMessage) error {
 			r, marked, err := parseRoute(m.Data, name)
 			if marked {
-				all = append(all, r)
+				all = append(all, want.Same(r))
 			}
 			return err
 		})

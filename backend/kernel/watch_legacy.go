@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -13,8 +14,10 @@ import (
 )
 
 const (
-	// legacyPeriod is how often legacy tables are looked at, where there are any.
+	// legacyPeriod is how often legacy tables are looked at, where there are any, and
+	// legacyRest how often it is looked whether there are.
 	legacyPeriod = 500 * time.Millisecond
+	legacyRest   = time.Second
 	// Reading their rules has bounds: these are how much longer than a read the time
 	// to the next one is, for all tables together, where nothing tells that they may
 	// have changed and where something does.
@@ -42,13 +45,15 @@ func (k *Kernel) WatchLegacyRules(ctx context.Context, l Listener) error {
 	}
 	defer tables.close()
 	tables.changed(time.Now()) // from now on
-	tick := time.NewTicker(legacyPeriod)
-	defer tick.Stop()
 	for {
+		wait := legacyRest
+		if tables.any() {
+			wait = legacyPeriod
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case now := <-tick.C:
+		case now := <-time.After(wait):
 			if tables.changed(now) {
 				l.Wake(backend.Firewall)
 			}
@@ -112,6 +117,11 @@ func (l *legacyTables) close() {
 	for _, t := range l.tables {
 		unix.Close(t.socket)
 	}
+}
+
+// any reports whether there was a table when it was looked last.
+func (l *legacyTables) any() bool {
+	return slices.ContainsFunc(l.tables, func(t *watchedTable) bool { return t.info != tableInfo{} })
 }
 
 // changed reports whether what concerns us is not as it was last time.

@@ -151,7 +151,7 @@ func TestWatchRules(t *testing.T) {
 			apply(t, k, rules(subnet.IPv4))
 			watch, pause := k.WatchRules, settle
 			if kind == "legacy" {
-				watch, pause = k.WatchLegacyRules, func() { time.Sleep(legacyPeriod + 100*time.Millisecond) }
+				watch, pause = k.WatchLegacyRules, func() { time.Sleep(legacyRest + 100*time.Millisecond) }
 			}
 			run(t, "iptables -N OTHER")
 			wakes := watching(t, h, nil, watch)

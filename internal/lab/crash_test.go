@@ -70,7 +70,7 @@ func TestSignalWhileComingUp(t *testing.T) {
 	}{
 		{"Ctrl-C while hosts start", unix.SIGINT, "hosts:", 130, false},
 		{"Ctrl-C while daemons start", unix.SIGINT, "tulled:", 130, false},
-		{"Ctrl-C while the proof runs", unix.SIGINT, "100 MB", 130, false},
+		{"Ctrl-C while the proof runs", unix.SIGINT, "IPv4: 100 MB", 130, false},
 		{"killed while hosts start", unix.SIGKILL, "underlay:", -1, true},
 		{"killed while daemons start", unix.SIGKILL, "tulled:", -1, true},
 		{"killed while pods are attached", unix.SIGKILL, "pods:", -1, true},

@@ -45,6 +45,7 @@ func TestBootWithoutEtcd(t *testing.T) {
 		begin := time.Now()
 		startReady(t, v.Host)
 		t.Logf("ready after %s", time.Since(begin).Round(time.Millisecond))
+		withIPTables(t, v.Host)
 		if err := rowsAre(t, v.Host, right)(); err != nil {
 			t.Error(err)
 		}

@@ -70,7 +70,7 @@ var doctorFaults = []doctorFault{
 	{name: "nftables drops what is forwarded", do: "nft 'add table inet firewall; add chain inet firewall forward { type filter hook forward priority 0; policy drop; }; add rule inet firewall forward ct state established,related accept'", undo: "nft delete table inet firewall", want: []string{"rule-drops"}, words: []string{"nft chain inet firewall forward '{ policy accept; }'"}},
 	{name: "nftables drops VXLAN that comes", do: "nft 'add table inet firewall; add chain inet firewall input { type filter hook input priority 0; }; add rule inet firewall input udp dport 8472 drop'", undo: "nft delete table inet firewall", want: []string{"rule-drops", "tunnel-blocked"}, words: []string{"nft delete rule inet firewall input handle"}},
 	{name: "iptables drops VXLAN that goes", do: "iptables -A OUTPUT -p udp --dport 8472 -j REJECT", undo: "iptables -F OUTPUT", want: []string{"rule-drops"}, words: []string{"iptables -t filter -D OUTPUT -p udp"}},
-	{name: "the other node drops VXLAN", far: true, do: "iptables -A INPUT -p udp --dport 8472 -j DROP", undo: "iptables -F INPUT", want: []string{"tunnel-blocked"}, words: []string{"UDP port 8472 does not pass"}},
+	{name: "the other node drops VXLAN", far: true, do: "iptables -t mangle -A PREROUTING -p udp --dport 8472 -j DROP", undo: "iptables -t mangle -F PREROUTING", want: []string{"tunnel-blocked"}, words: []string{"UDP port 8472 does not pass"}},
 	{name: "the other node is off the network", below: true, do: "ip link set $FARPORT down", undo: "ip link set $FARPORT up", want: []string{"peer-silent"}, words: []string{"answers neither"}},
 	{name: "a device on the way has a smaller MTU", below: true, do: "ip link set $FARPORT mtu 1300", undo: "ip link set $FARPORT mtu 1500; ip link set underlay mtu 1500", want: []string{"mtu-hole"}, words: []string{"bytes arrive and of 1450 do not", "--mtu 130"}},
 	{name: "this host's device has a smaller MTU", stopped: true, do: "ip link set eth0 mtu 1400", undo: "ip link set eth0 mtu 1500", want: []string{quiet, "mtu-hole", "underlay-mtu"}, words: []string{"eth0 leaves it 1350"}},
@@ -139,25 +139,41 @@ const (
 // and nothing at all before and after.
 func TestDoctor(t *testing.T) {
 	t.Parallel()
-	var v victim
-	var right string
-	for _, f := range doctorFaults {
-		if v.Host == nil {
-			v = newVictim(t, up(t, Options{Nodes: 2, Pods: 1}))
-			for name, value := range map[string]string{
-				"SELF": v.Addr().String(), "FARPORT": v.far.host.Name, "NEAR": v.near.Addr().String(), "VETH": v.vethOf(t),
-				"BRIDGE": subnet.Bridge(v.lab.lease(t, v.near.host).Subnets[subnet.IPv4]).Addr().String(),
-				"HALF":   strings.Replace(v.vars["DST"], "/24", "/25", 1),
-			} {
-				v.vars[name] = value
+	const labs = 4 // at a time, for each fault takes its seconds
+	for n := range labs {
+		t.Run(fmt.Sprintf("lab %d", n+1), func(t *testing.T) {
+			t.Parallel()
+			var v victim
+			var right string
+			for i, f := range doctorFaults {
+				if i%labs != n {
+					continue
+				}
+				if v.Host == nil {
+					v = newPatient(t)
+					right = rows(t.Context(), v.Host)
+					wantHealthy(t, v.lab)
+				}
+				if !t.Run(f.name, func(t *testing.T) { v.examined(t, f, right) }) {
+					v = victim{} // and what comes next begins from a lab that is right
+				}
 			}
-			right = rows(t.Context(), v.Host)
-			wantHealthy(t, v.lab)
-		}
-		if !t.Run(f.name, func(t *testing.T) { v.examined(t, f, right) }) {
-			v = victim{} // and what comes next begins from a lab that is right
-		}
+		})
 	}
+}
+
+// newPatient is a victim, with variables for the faults that doctor is to name.
+func newPatient(t *testing.T) victim {
+	t.Helper()
+	v := newVictim(t, up(t, Options{Nodes: 2, Pods: 1}))
+	for name, value := range map[string]string{
+		"SELF": v.Addr().String(), "FARPORT": v.far.host.Name, "NEAR": v.near.Addr().String(), "VETH": v.vethOf(t),
+		"BRIDGE": subnet.Bridge(v.lab.lease(t, v.near.host).Subnets[subnet.IPv4]).Addr().String(),
+		"HALF":   strings.Replace(v.vars["DST"], "/24", "/25", 1),
+	} {
+		v.vars[name] = value
+	}
+	return v
 }
 
 // vethOf is the host's end of the near pod's veth.
