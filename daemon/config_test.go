@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -51,6 +52,7 @@ func TestConfigFaults(t *testing.T) {
 		{"two passwords", []string{"--etcd-username=u", "--etcd-password=x", "--etcd-password-file=" + garbage}, []string{"give only one"}},
 		{"a password file that can't be read", []string{"--etcd-username=u", "--etcd-password-file=" + missing}, []string{"--etcd-password-file: open " + missing}},
 		{"an endpoint that is no URL", []string{"--etcd-endpoints=192.0.2.1:2379"}, []string{`--etcd-endpoints: "192.0.2.1:2379" is not a URL such as https://192.0.2.1:2379`}},
+		{"a password in a URL", []string{"--etcd-endpoints=https://root:S3cret@192.0.2.1:2379,root:S3cret@192.0.2.1"}, []string{"--etcd-endpoints: a URL must not have a user name or a password"}},
 		{"a name that says nothing", []string{"--node-name=localhost"}, []string{"--node-name: \"localhost\""}},
 		{"no files", []string{"--subnet-file=", "--state-dir="}, []string{"--subnet-file: is empty", "--state-dir: is empty"}},
 	} {
@@ -60,6 +62,9 @@ func TestConfigFaults(t *testing.T) {
 				if err == nil || !strings.Contains(err.Error(), want) {
 					t.Errorf("tulled %v: %v, want an error with %q", test.args, err, want)
 				}
+			}
+			if strings.Contains(fmt.Sprint(err), "S3cret") {
+				t.Errorf("the error tells the password: %v", err)
 			}
 		})
 	}

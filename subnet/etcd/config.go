@@ -63,6 +63,11 @@ func (c Config) client() (clientv3.Config, error) {
 		faults = append(faults, errors.New("--etcd-endpoints: none given"))
 	}
 	for _, e := range c.Endpoints {
+		if strings.Contains(e, "@") && !strings.HasPrefix(e, "unix") { // and not a word of it, for it would be in each message about etcd
+			faults = append(faults, errors.New("--etcd-endpoints: a URL must not have a user name or a password; "+
+				"give --etcd-username, and --etcd-password-file or TULLED_ETCD_PASSWORD"))
+			continue
+		}
 		u, err := url.Parse(e)
 		if err != nil || !slices.Contains([]string{"http", "https", "unix", "unixs"}, u.Scheme) {
 			faults = append(faults, fmt.Errorf("--etcd-endpoints: %q is not a URL such as https://192.0.2.1:2379", e))

@@ -18,12 +18,14 @@ import (
 // etcd is away nothing is told; when it is back, whatever it holds then. Watch
 // returns ErrTaken when another node overwrites our lease.
 func (s *Store) Watch(ctx context.Context, emit func(subnet.Snapshot)) error {
+	var again restarts
 	for {
 		v, err := s.begin(ctx)
 		if err != nil {
 			return err
 		}
 		emit(v.snapshot())
+		began := time.Now()
 		err = s.follow(ctx, v, emit)
 		switch {
 		case ctx.Err() != nil:
@@ -32,13 +34,46 @@ func (s *Store) Watch(ctx context.Context, emit func(subnet.Snapshot)) error {
 			return err
 		}
 		s.restarts.Add(1)
-		s.log.Info("reading all leases again", zap.NamedError("why", err))
-		select { // not to spin where etcd closes every watch
+		now := time.Now()
+		if again.tell(now) {
+			s.log.Info("reading all leases again", zap.NamedError("why", err))
+		}
+		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(tryFirst):
+		case <-time.After(again.pause(now.Sub(began))):
 		}
 	}
+}
+
+// restarts are those of a watch. Where something on the way to etcd closes each watch
+// soon, as a proxy without streams does, neither etcd nor the log has much of it.
+type restarts struct {
+	told time.Time
+	wait time.Duration
+}
+
+// tellMost is how often a restart is told, at most.
+const tellMost = time.Minute
+
+// tell reports whether a restart is to be told.
+func (r *restarts) tell(now time.Time) bool {
+	if !r.told.IsZero() && now.Sub(r.told) < tellMost {
+		return false
+	}
+	r.told = now
+	return true
+}
+
+// pause is how long to wait after a watch that lasted for a while: longer each time,
+// until one has gone well.
+func (r *restarts) pause(lasted time.Duration) time.Duration {
+	if lasted > requestTimeout || r.wait == 0 {
+		r.wait = tryFirst
+	} else {
+		r.wait = min(2*r.wait, tryMost)
+	}
+	return r.wait
 }
 
 // begin is where to follow from: what Acquire has seen, so that a cluster's
