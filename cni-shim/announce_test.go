@@ -1,7 +1,10 @@
 package main
 
 import (
+	"errors"
+	"io/fs"
 	"net/netip"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -122,6 +125,71 @@ func TestOnlyAddressesThatMayBeKnownOtherwiseAreAnnounced(t *testing.T) {
 		if err := i.release(a, func(netip.Addr) error { return nil }); err != nil {
 			t.Fatal(err)
 		}
+	}
+	// The other plugin's pod had one more address. With the last mark their file goes.
+	if marks, err := i.marks(); err != nil || !slices.Equal(marks, []netip.Addr{addrOf("10.0.0.9")}) {
+		t.Errorf("marks = %v (%v), want 10.0.0.9", marks, err)
+	}
+	if err := i.announced([]address{{Prefix: prefix("10.0.0.9/24"), Announce: true}}, false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.read(marksName); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the file of marks is still there: %v", err)
+	}
+}
+
+// Pods with MACs of their own come and go in a subnet whose addresses never come
+// again: what is remembered of them does not grow, and what host-local does with the
+// directory is not disturbed by it.
+func TestMarksAreBounded(t *testing.T) {
+	t.Parallel()
+	d, err := openDirectory(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.close()
+	addr := addrOf("fd42::2")
+	var all []netip.Addr
+	for range marksKept + 10 {
+		for range 2 { // the second time it is known already
+			if err := d.mark(addr); err != nil {
+				t.Fatal(err)
+			}
+		}
+		all = append(all, addr)
+		addr = addr.Next()
+	}
+	marks, err := d.marks()
+	if err != nil || !slices.Equal(marks, all[10:]) {
+		t.Errorf("%d marks (%v), want the newest %d", len(marks), err, marksKept)
+	}
+	entries, err := os.ReadDir(d.path)
+	if err != nil || len(entries) != 2 { // and the lock
+		t.Errorf("files: %v (%v), want %s and %s", entries, err, lockName, marksName)
+	}
+	l, err := d.list()
+	if err != nil || len(l.taken)+len(l.index) > 0 {
+		t.Errorf("marks are taken for reservations: %v (%v)", l, err)
+	}
+}
+
+// A file that a crash or a full disk cut off, or that somebody wrote into.
+func TestMarksOfADamagedFile(t *testing.T) {
+	t.Parallel()
+	d, err := openDirectory(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.close()
+	if err := d.write(marksName, "10.0.0.5\nnonsense\n\n10.0.0.7\nfd42::2%eth0x\nfd42:"); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.mark(addrOf("10.0.0.5")); err != nil {
+		t.Fatal(err)
+	}
+	marks, err := d.marks()
+	if want := []netip.Addr{addrOf("10.0.0.7"), addrOf("10.0.0.5")}; err != nil || !slices.Equal(marks, want) {
+		t.Errorf("marks = %v (%v), want %v", marks, err, want)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"runtime"
+	"strconv"
 	"time"
 	"unsafe"
 
@@ -22,8 +23,13 @@ import (
 // whoever reaps orphans.
 //
 // release are descriptors that the copy must not keep: locks, and pipes whose other
-// end waits for them to be closed. Where a process cannot be made the caller waits.
+// end waits for them to be closed. Where a process cannot be made the caller waits;
+// and where the runtime is process 1 of its container, which then should reap orphans
+// and may know of none: one would be left for each pod.
 func deleteInBackground(h *netlink.Handle, link netlink.Link, release []int) error {
+	if os.Getppid() == 1 {
+		return h.LinkDel(link)
+	}
 	sock, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
 	if err != nil {
 		return os.NewSyscallError("socket", err)
@@ -52,6 +58,27 @@ func deleteInBackground(h *netlink.Handle, link netlink.Link, release []int) err
 		return h.LinkDel(link)
 	}
 	return err
+}
+
+// inherited are the descriptors that were open when the program started: what it
+// opens itself is closed on exec. Beside the usual three that may be the lock of a
+// script.
+func inherited() []int {
+	fds := []int{unix.Stdin, unix.Stdout, unix.Stderr}
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return fds
+	}
+	for _, e := range entries {
+		fd, err := strconv.Atoi(e.Name())
+		if err != nil || fd <= unix.Stderr {
+			continue
+		}
+		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
+			fds = append(fds, fd)
+		}
+	}
+	return fds
 }
 
 // errDied says that the copy ended without a word.

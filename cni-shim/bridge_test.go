@@ -146,3 +146,36 @@ func addrsAt(h *host, index int) (string, error) {
 	})
 	return text, err
 }
+
+// The bridge is promiscuous where that is wanted, also after somebody undid it, and
+// nowhere else.
+func TestBridgeIsPromiscuousWhereThatIsWanted(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, oneFamily)
+	promiscuous := func(bridge string) bool {
+		t.Helper()
+		br, err := h.LinkByName(bridge)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return br.Attrs().Promisc != 0
+	}
+	h.mustAdd(h.conf("1.1.0", ""), newPod(t, "plain"))
+	if promiscuous("cni0") {
+		t.Error("cni0 is promiscuous, which nobody wanted")
+	}
+	list := h.network("other", "1.1.0", `"bridge": "other0", "isDefaultGateway": false, "hairpinMode": false, "promiscMode": true`)
+	for _, id := range []string{"pod1", "pod2"} {
+		h.mustAdd(list, newPod(t, id))
+		if !promiscuous("other0") {
+			t.Errorf("other0 is not promiscuous after the ADD of %s", id)
+		}
+		br, err := h.LinkByName("other0")
+		if err == nil {
+			err = h.SetPromiscOff(br)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -70,10 +70,10 @@ func del(args *skel.CmdArgs) error {
 	return store.release(a, f.flushPod)
 }
 
-// heldOpen are the descriptors that others wait for: what the runtime reads, and
+// heldOpen are the descriptors that others wait for: all that the runtime gave us, and
 // our locks.
 func heldOpen(p *pod, store *ipam) []int {
-	fds := []int{unix.Stdin, unix.Stdout, unix.Stderr}
+	fds := inherited()
 	if p != nil {
 		fds = append(fds, p.fd())
 	}

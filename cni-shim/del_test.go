@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"errors"
+	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -202,4 +205,109 @@ func TestDeleteInBackgroundTellsWhatTheKernelSays(t *testing.T) {
 	if !errors.Is(err, unix.EOPNOTSUPP) {
 		t.Errorf("delete lo: %v, want %v", err, unix.EOPNOTSUPP)
 	}
+}
+
+// A runtime reads what the plugin says until the pipes are closed, and a script may
+// hold a lock. The copy that waits for the kernel keeps none of it open.
+func TestNobodyWaitsForTheBackgroundCopy(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, oneFamily)
+	list := h.conf("1.1.0", "")
+	program := filepath.Join(t.TempDir(), "tulle") // which no other test runs
+	text, err := os.ReadFile(filepath.Join(pluginDir, "tulle"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(program, text, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for range 20 {
+		p := newPod(t, "pod1")
+		h.mustAdd(list, p)
+		ends, lock, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := h.verb(program, list, p, "DEL")
+		cmd.ExtraFiles = []*os.File{lock}
+		// Returns at the end of what is written to its pipes.
+		err = h.do(func() error { out, err := cmd.CombinedOutput(); return errors.Join(err, errorOf(out)) })
+		lock.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadAll(ends); err != nil {
+			t.Fatal(err)
+		}
+		ends.Close()
+		seen += running(t, program)
+	}
+	// One that runs here was not waited for.
+	if seen == 0 {
+		t.Error("after 20 DELs no copy was still at work when all pipes were closed")
+	}
+	h.wantNothing("DEL")
+}
+
+// A runtime that is process 1 may reap nothing but its own children.
+func TestProcess1IsLeftNoOrphan(t *testing.T) {
+	t.Parallel()
+	h, p := newHost(t, oneFamily), newPod(t, "pod1")
+	list := h.conf("1.1.0", "")
+	h.mustAdd(list, p)
+	p.path = "" // which the other /proc does not have
+	cmd := h.verb("unshare", list, p, "DEL", "--pid", "--fork", "--mount-proc", "--kill-child",
+		"sh", "-c", `"$0"; echo $? /proc/[0-9]*`, filepath.Join(pluginDir, "tulle"))
+	var out []byte
+	if err := h.do(func() (err error) { out, err = cmd.CombinedOutput(); return err }); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if got, want := string(out), "0 /proc/1\n"; got != want {
+		t.Errorf("status of DEL and processes after it: %q, want %q", got, want)
+	}
+	h.wantNothing("DEL")
+}
+
+// verb is a run of the plugin, or of a program that starts it, as a runtime does it.
+func (h *host) verb(program string, list *libcni.NetworkConfigList, p *testPod, verb string, args ...string) *exec.Cmd {
+	h.Helper()
+	conf, err := libcni.InjectConf(list.Plugins[0], map[string]any{"name": list.Name, "cniVersion": list.CNIVersion})
+	if err != nil {
+		h.Fatal(err)
+	}
+	cmd := exec.CommandContext(h.Context(), program, args...)
+	cmd.Stdin = bytes.NewReader(conf.Bytes)
+	cmd.Env = append(os.Environ(), "CNI_COMMAND="+verb, "CNI_CONTAINERID="+p.id, "CNI_NETNS="+p.path, "CNI_IFNAME="+p.ifName, "CNI_PATH="+pluginDir)
+	return cmd
+}
+
+// running is how many processes run a program. One that ends has no files any more.
+func running(t *testing.T, program string) int {
+	t.Helper()
+	want, err := os.Stat(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	processes, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, dir := range processes {
+		if exe, err := os.Stat(filepath.Join(dir, "exe")); err != nil || !os.SameFile(exe, want) {
+			continue
+		}
+		if fds, err := os.ReadDir(filepath.Join(dir, "fd")); err == nil && len(fds) > 0 {
+			n++
+		}
+	}
+	return n
+}
+
+func errorOf(out []byte) error {
+	if len(out) > 0 {
+		return errors.New(string(out))
+	}
+	return nil
 }

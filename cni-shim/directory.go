@@ -21,8 +21,7 @@ import (
 // are found without reading the files of all pods. To host-local these names are
 // files that it does not know, and that it removes together with the reservation.
 //
-// A third kind of file, with no text, marks an address whose last holder had a MAC that
-// did not follow from the address.
+// One more file lists addresses that their next holders announce (mark.go).
 //
 // No symbolic link is followed here.
 type directory struct {
@@ -37,7 +36,7 @@ const (
 	lastNamePrefix = "last_reserved_ip."
 	holderBreak    = "\r\n" // between container and interface
 	indexBreak     = "_"    // between host's end and address
-	markPrefix     = "announce_"
+	marksName      = "announce"
 )
 
 // openDirectory returns the error fs.ErrNotExist where there is none.
@@ -132,9 +131,6 @@ type listing struct {
 	taken map[netip.Addr]bool     // by a pod of whatever plugin
 	index map[string][]netip.Addr // host's end of the veth -> addresses that it leads to
 	known map[netip.Addr]bool     // addresses that the index leads to
-	// foreign are the addresses whose last holder had a MAC that does not follow from
-	// them.
-	foreign map[netip.Addr]bool
 }
 
 // strangers reports whether another plugin's pods are here: their MACs follow from
@@ -149,7 +145,7 @@ func (l listing) strangers() bool {
 }
 
 func (d *directory) list() (listing, error) {
-	l := listing{map[netip.Addr]bool{}, map[string][]netip.Addr{}, map[netip.Addr]bool{}, map[netip.Addr]bool{}}
+	l := listing{map[netip.Addr]bool{}, map[string][]netip.Addr{}, map[netip.Addr]bool{}}
 	if _, err := d.dir.Seek(0, io.SeekStart); err != nil {
 		return l, err
 	}
@@ -164,10 +160,6 @@ func (d *directory) list() (listing, error) {
 			if a, err := netip.ParseAddr(addr); err == nil {
 				l.index[host] = append(l.index[host], a)
 				l.known[a] = true
-			}
-		} else if addr, ok := strings.CutPrefix(name, markPrefix); ok {
-			if a, err := netip.ParseAddr(addr); err == nil {
-				l.foreign[a] = true
 			}
 		}
 	}

@@ -246,7 +246,7 @@ func (h *host) wantNothing(after string) {
 // isMemory reports whether a file of the directory of reservations is one that is kept
 // when no pod is there.
 func isMemory(name string) bool {
-	return name == lockName || strings.HasPrefix(name, lastNamePrefix) || strings.HasPrefix(name, markPrefix)
+	return name == lockName || strings.HasPrefix(name, lastNamePrefix) || name == marksName
 }
 
 // wantError fails the test unless err is a CNI error with the code and all texts.

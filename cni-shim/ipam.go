@@ -93,6 +93,15 @@ func (i *ipam) reserve(a attachment, want request) ([]address, error) {
 				continue
 			}
 			addr, err := i.takeOne(a, &l, family, want)
+			if err == nil {
+				got = append(got, address{
+					Prefix:  netip.PrefixFrom(addr, s.Bridge.Bits()),
+					Gateway: s.Bridge.Addr(),
+					// The MAC follows from the first address.
+					Announce: want.ownMAC || len(got) > 0 || l.strangers(),
+				})
+				err = i.recall(&got[len(got)-1])
+			}
 			if err != nil {
 				for _, g := range got {
 					err = then(err, i.directory.release(reservation{g.Prefix.Addr(), a}))
@@ -100,12 +109,6 @@ func (i *ipam) reserve(a attachment, want request) ([]address, error) {
 				got = nil
 				return err
 			}
-			got = append(got, address{
-				Prefix:  netip.PrefixFrom(addr, s.Bridge.Bits()),
-				Gateway: s.Bridge.Addr(),
-				// The MAC follows from the first address.
-				Announce: want.ownMAC || len(got) > 0 || l.foreign[addr] || l.strangers(),
-			})
 		}
 		return nil
 	})

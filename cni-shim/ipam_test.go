@@ -310,7 +310,7 @@ func TestNoSymbolicLinkIsFollowed(t *testing.T) {
 		}
 		return target
 	}
-	for _, name := range []string{lockName, lastNamePrefix + "0", "10.244.60.2", p1Host + "_10.244.60.2"} {
+	for _, name := range []string{lockName, lastNamePrefix + "0", marksName, "10.244.60.2", p1Host + "_10.244.60.2"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h, p := newHost(t, oneFamily), newPod(t, "pod1")
@@ -367,6 +367,7 @@ func FuzzDirectory(f *testing.F) {
 	f.Add(p1Host+"_10.0.0.2", "x")
 	f.Add("fd00::1", "")
 	f.Add("10.0.0.7", "pod1")
+	f.Add(marksName, "10.0.0.2\n10.0.0.")
 	f.Fuzz(func(t *testing.T, name, text string) {
 		dir := t.TempDir()
 		if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") || len(name) > 200 || name == lockName {

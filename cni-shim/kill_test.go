@@ -46,16 +46,10 @@ func steps(t *testing.T) []string {
 // runKilled runs the plugin with a verb and reports whether it was killed at the step.
 func (h *host) runKilled(list *libcni.NetworkConfigList, p *testPod, verb, at string) bool {
 	h.Helper()
-	conf, err := libcni.InjectConf(list.Plugins[0], map[string]any{"name": list.Name, "cniVersion": list.CNIVersion})
-	if err != nil {
-		h.Fatal(err)
-	}
-	cmd := exec.CommandContext(h.Context(), filepath.Join(pluginDir, killable))
-	cmd.Stdin = strings.NewReader(string(conf.Bytes))
-	cmd.Env = append(os.Environ(), "CNI_COMMAND="+verb, "CNI_CONTAINERID="+p.id, "CNI_NETNS="+p.path,
-		"CNI_IFNAME="+p.ifName, "CNI_PATH="+pluginDir, "TULLE_KILL_AT="+at)
+	cmd := h.verb(filepath.Join(pluginDir, killable), list, p, verb)
+	cmd.Env = append(cmd.Env, "TULLE_KILL_AT="+at)
 	var out []byte
-	err = h.do(func() (err error) { out, err = cmd.Output(); return err })
+	err := h.do(func() (err error) { out, err = cmd.Output(); return err })
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		if s, ok := exit.Sys().(interface{ Signal() unix.Signal }); ok && s.Signal() == unix.SIGKILL {
