@@ -71,17 +71,7 @@ func (g *guards) define(t *transaction, guard backend.Guard) {
 			number(unix.NFTA_OBJ_TYPE, unix.NFT_OBJECT_COUNTER).put(unix.NFTA_OBJ_DATA, nil))
 	}
 	for _, c := range guardChains(guard) {
-		// A chain that is there is emptied, and one with a hook made again, because
-		// its hook can't be changed.
-		t.add(unix.NFT_MSG_NEWCHAIN, c.ref(table, unix.NFTA_CHAIN_TABLE, unix.NFTA_CHAIN_NAME))
-		t.remove(unix.NFT_MSG_DELRULE, c.ref(table, unix.NFTA_RULE_TABLE, unix.NFTA_RULE_CHAIN))
-		if c.hook != nil {
-			t.remove(unix.NFT_MSG_DELCHAIN, c.ref(table, unix.NFTA_CHAIN_TABLE, unix.NFTA_CHAIN_NAME))
-			t.add(unix.NFT_MSG_NEWCHAIN, c.define(table))
-		}
-		for _, r := range c.rules {
-			t.add(unix.NFT_MSG_NEWRULE, c.ref(table, unix.NFTA_RULE_TABLE, unix.NFTA_RULE_CHAIN).put(unix.NFTA_RULE_EXPRESSIONS, r.encode()))
-		}
+		t.set(table, c)
 	}
 }
 
@@ -98,9 +88,7 @@ func (g *guards) set(c backend.Change) error {
 		}
 		return nil
 	}
-	// Somebody may have made the table dormant. Linux does not wake it up in one
-	// transaction with changes of its hooks.
-	t.add(unix.NFT_MSG_NEWTABLE, body(nil).text(unix.NFTA_TABLE_NAME, c.Key().Name).number(unix.NFTA_TABLE_FLAGS, 0))
+	t.wake(c.Key().Name)
 	for _, elements := range g.foreign[c.Key().Name] {
 		t.remove(unix.NFT_MSG_DELSETELEM, elements)
 	}

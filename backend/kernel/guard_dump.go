@@ -176,7 +176,7 @@ func (c *conn) table(proto nfgenmsg, name string) (there bool, flags uint32, err
 // complete reports whether the chains of a Guard have their rules, and no others.
 func (c *conn) complete(g backend.Guard) (bool, error) {
 	for _, chain := range guardChains(g) {
-		got, err := c.get(unix.NFT_MSG_GETCHAIN, inet, chain.ref(g.Dev, unix.NFTA_CHAIN_TABLE, unix.NFTA_CHAIN_NAME))
+		got, err := c.get(unix.NFT_MSG_GETCHAIN, inet, chainRef(g.Dev, chain.name))
 		if err != nil || !got.holds(chain.define(g.Dev)) {
 			return false, err
 		}
@@ -189,7 +189,7 @@ func (c *conn) complete(g backend.Guard) (bool, error) {
 			same = same && count < len(chain.rules) && chain.rules[count].is(b.get(unix.NFTA_RULE_EXPRESSIONS))
 			count++
 			return nil
-		}, chain.ref(g.Dev, unix.NFTA_RULE_TABLE, unix.NFTA_RULE_CHAIN))
+		}, ruleRef(g.Dev, chain.name))
 		if err != nil || !same || count != len(chain.rules) {
 			return false, err
 		}

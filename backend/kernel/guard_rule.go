@@ -39,7 +39,7 @@ var ipHeaders = [2]ipHeader{
 	subnet.IPv6: {unix.NFPROTO_IPV6, unix.ETH_P_IPV6, 8},
 }
 
-// chain is one of nftables with all its rules.
+// nftChain is a chain of nftables with all its rules.
 type nftChain struct {
 	name  string
 	hook  body // nil: others jump there
@@ -95,7 +95,7 @@ func guardChains(g backend.Guard) []nftChain {
 	}
 	return []nftChain{
 		{name: vxlanChain, rules: rules},
-		{name: inputChain, hook: inputHook(), rules: []nftRule{{
+		{name: inputChain, hook: hook("filter", unix.NF_INET_LOCAL_IN, hookPriority), rules: []nftRule{{
 			meta(unix.NFT_META_NFPROTO), compare(unix.NFT_CMP_EQ, outer.proto),
 			meta(unix.NFT_META_L4PROTO), compare(unix.NFT_CMP_EQ, unix.IPPROTO_UDP),
 			loadTransport(2, 2, reg1), compare(unix.NFT_CMP_EQ, binary.BigEndian.AppendUint16(nil, uint16(g.Port))...),
@@ -115,20 +115,27 @@ func guardSets(g backend.Guard) []addrSet {
 	return sets
 }
 
-func (c nftChain) ref(table string, tableKind, nameKind int) body {
-	return body(nil).text(tableKind, table).text(nameKind, c.name)
+// define is to create the chain in a table.
+func (c nftChain) define(table string) body { return append(chainRef(table, c.name), c.hook...) }
+
+// set is to make a chain of a table what it should be. One that is there is emptied,
+// and one with a hook made again, because its hook can't be changed.
+func (t *transaction) set(table string, c nftChain) {
+	t.add(unix.NFT_MSG_NEWCHAIN, chainRef(table, c.name))
+	t.remove(unix.NFT_MSG_DELRULE, ruleRef(table, c.name))
+	if c.hook != nil {
+		t.remove(unix.NFT_MSG_DELCHAIN, chainRef(table, c.name))
+		t.add(unix.NFT_MSG_NEWCHAIN, c.define(table))
+	}
+	for _, r := range c.rules {
+		t.add(unix.NFT_MSG_NEWRULE, ruleRef(table, c.name).put(unix.NFTA_RULE_EXPRESSIONS, r.encode()))
+	}
 }
 
-func (c nftChain) define(table string) body {
-	return append(c.ref(table, unix.NFTA_CHAIN_TABLE, unix.NFTA_CHAIN_NAME), c.hook...)
-}
-
-// inputHook is what makes a chain see the packets for this host, before the
-// VXLAN device's socket does.
-func inputHook() body {
-	priority := int32(hookPriority)
-	hook := body(nil).number(unix.NFTA_HOOK_HOOKNUM, unix.NF_INET_LOCAL_IN).number(unix.NFTA_HOOK_PRIORITY, uint32(priority))
-	return body(nil).put(unix.NFTA_CHAIN_HOOK, hook).number(unix.NFTA_CHAIN_POLICY, verdictAccept).text(unix.NFTA_CHAIN_TYPE, "filter")
+// wake is to end that a table sleeps, which somebody may have made it do. Linux does
+// not wake it up in one transaction with changes of its hooks.
+func (t *transaction) wake(table string) {
+	t.add(unix.NFT_MSG_NEWTABLE, body(nil).text(unix.NFTA_TABLE_NAME, table).number(unix.NFTA_TABLE_FLAGS, 0))
 }
 
 const (

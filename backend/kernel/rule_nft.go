@@ -180,29 +180,18 @@ func (r *nftRules) setChain(c backend.Chain, _ bool) error {
 	}
 	p := proto(c.Tool, c.Family)
 	if c.Tool == backend.NFTables {
-		// Somebody may have made the table dormant. Linux does not wake it up in one
-		// transaction with changes of its hooks.
 		t := r.begin(p)
-		t.add(unix.NFT_MSG_NEWTABLE, body(nil).text(unix.NFTA_TABLE_NAME, c.Table).number(unix.NFTA_TABLE_FLAGS, 0))
+		t.wake(c.Table)
 		if err := r.commit(t); err != nil {
 			return err
 		}
 	}
-	t := r.begin(p)
-	define := append(chainRef(c.Table, c.Name), hooks[c.Hook]...)
-	if c.Hook == backend.NoHook {
-		t.add(unix.NFT_MSG_NEWCHAIN, define)
-		t.remove(unix.NFT_MSG_DELRULE, ruleRef(c.Table, c.Name))
-	} else {
-		// A chain's hook can't be changed, so it is made again.
-		t.add(unix.NFT_MSG_NEWCHAIN, chainRef(c.Table, c.Name))
-		t.remove(unix.NFT_MSG_DELRULE, ruleRef(c.Table, c.Name))
-		t.remove(unix.NFT_MSG_DELCHAIN, chainRef(c.Table, c.Name))
-		t.add(unix.NFT_MSG_NEWCHAIN, define)
-	}
+	chain := nftChain{name: c.Name, hook: hooks[c.Hook]}
 	for line := range c.Rules.Lines() {
-		t.add(unix.NFT_MSG_NEWRULE, ruleRef(c.Table, c.Name).put(unix.NFTA_RULE_EXPRESSIONS, r.exprs(c, line).encode()))
+		chain.rules = append(chain.rules, r.exprs(c, line))
 	}
+	t := r.begin(p)
+	t.set(c.Table, chain)
 	return r.commit(t)
 }
 
