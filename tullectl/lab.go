@@ -66,7 +66,7 @@ func labFlags(c *cobra.Command, o *lab.Options) {
 	c.Flags().IntVar(&o.Links, "links", 1, "that the nodes are on, 1 or 2, with a router between them")
 	c.Flags().StringVar(&o.Backend, "backend", subnet.VXLAN, "`way` from node to node: vxlan, or host-gw for plain routes")
 	c.Flags().BoolVar(&o.Direct, "direct-routing", false, "with vxlan: plain routes between nodes on one link")
-	c.Flags().StringVar(&o.Firewall, "firewall", "", "`tool` that tulled works with: iptables or nftables (default: what suits the hosts)")
+	c.Flags().StringVar(&o.Firewall, "firewall", "", "`tool` that tulled works with: iptables, nftables or auto (default auto: what suits the hosts)")
 	c.Flags().StringVar(&o.Bin, "bin", "", "folder with tulled, tulle and tullectl (default: that of this program)")
 }
 

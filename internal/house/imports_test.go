@@ -50,6 +50,7 @@ var importers = map[string][]string{
 var without = map[string][]string{
 	"backend":          {netlink, goIPTables, clientv3, zap, "os/exec", "net/http"},
 	"backend/vxlan":    {netlink, goIPTables, clientv3, zap, "os/exec", "net/http"},
+	"backend/hostgw":   {netlink, goIPTables, clientv3, zap, "os/exec", "net/http"},
 	"backend/firewall": {netlink, goIPTables, clientv3, zap, "os/exec", "net/http"},
 	"internal/ruleset": {netlink, nftables, goIPTables, clientv3, zap, "os/exec", "net/http"},
 	"internal/trace":   {netlink, nftables, goIPTables, clientv3, zap, "os/exec", "net/http"},

@@ -31,7 +31,11 @@ func TestWords(t *testing.T) {
 	}
 }
 
-var link = regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
+var (
+	link    = regexp.MustCompile(`\]\(([^)#:]*)(?:#([^)]*))?\)`)
+	heading = regexp.MustCompile(`(?m)^#+ (.*)$`)
+	dropped = regexp.MustCompile(`[^a-z0-9_ -]`) // from a heading, to make its anchor
+)
 
 func TestLinksLeadSomewhere(t *testing.T) {
 	t.Parallel()
@@ -42,9 +46,20 @@ func TestLinksLeadSomewhere(t *testing.T) {
 		}
 	}
 	for _, name := range files(t, ".md") {
+		for _, m := range heading.FindAllStringSubmatch(read(t, name), -1) {
+			there[name+"#"+strings.ReplaceAll(dropped.ReplaceAllString(strings.ToLower(m[1]), ""), " ", "-")] = true
+		}
+	}
+	for _, name := range files(t, ".md") {
 		for _, m := range link.FindAllStringSubmatch(read(t, name), -1) {
-			if to := path.Join(path.Dir(name), m[1]); !there[to] {
+			to := path.Join(path.Dir(name), m[1])
+			if m[1] == "" {
+				to = name
+			}
+			if !there[to] {
 				t.Errorf("%s links to %s, and there is no %s", name, m[1], to)
+			} else if m[2] != "" && !there[to+"#"+m[2]] {
+				t.Errorf("%s links to %s#%s, and there is no such heading", name, m[1], m[2])
 			}
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"sync"
 	"time"
 
 	"tulle/subnet"
@@ -26,11 +27,18 @@ func checkTransfer(ctx context.Context, l *Lab, f subnet.Family) (string, error)
 	})
 }
 
+// noiseSum is the checksum of what is fetched, which is always the same.
+var noiseSum = sync.OnceValues(func() (sum [sha256.Size]byte, err error) {
+	h := sha256.New()
+	_, err = io.Copy(h, noise(transferBytes))
+	return [sha256.Size]byte(h.Sum(nil)), err
+})
+
 func fetchNoise(ctx context.Context, from, to *Pod, f subnet.Family) (string, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, transferTimeout, fmt.Errorf("not done within %s", transferTimeout))
 	defer cancel()
-	want := sha256.New()
-	if _, err := io.Copy(want, noise(transferBytes)); err != nil {
+	want, err := noiseSum()
+	if err != nil {
 		return "", err
 	}
 	url := fmt.Sprintf("%sbytes?n=%d", serveURL(to.Addrs[f].Addr()), transferBytes)
@@ -50,8 +58,8 @@ func fetchNoise(ctx context.Context, from, to *Pod, f subnet.Family) (string, er
 	switch {
 	case err != nil:
 		return "", fmt.Errorf("%s from %s: after %d of %d bytes: %w", from.Name, to.Name, n, transferBytes, err)
-	case n != transferBytes || string(got.Sum(nil)) != string(want.Sum(nil)):
-		return "", fmt.Errorf("%s from %s: expected %d bytes with SHA-256 %x, saw %d with %x", from.Name, to.Name, transferBytes, want.Sum(nil), n, got.Sum(nil))
+	case n != transferBytes || [sha256.Size]byte(got.Sum(nil)) != want:
+		return "", fmt.Errorf("%s from %s: expected %d bytes with SHA-256 %x, saw %d with %x", from.Name, to.Name, transferBytes, want, n, got.Sum(nil))
 	}
 	return fmt.Sprintf("%s, %.1f Gbit/s", took.Round(time.Millisecond), float64(n)*8/took.Seconds()/1e9), nil
 }

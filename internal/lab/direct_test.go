@@ -3,6 +3,8 @@ package lab
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,10 +35,9 @@ func TestLabOfEachBackend(t *testing.T) {
 		options Options
 	}{
 		{"host-gw", Options{Backend: subnet.HostGW}},
-		{"host-gw, dual stack", Options{Backend: subnet.HostGW, Families: families(t, "46"), Underlay: families(t, "46")}},
 		{"direct routes to some nodes", Options{Direct: true, Links: 2, Nodes: 3}},
 		{"direct routes to some nodes, dual stack", Options{Direct: true, Links: 2, Nodes: 3, Families: families(t, "46"), Underlay: families(t, "46")}},
-		{"direct routes to all nodes", Options{Direct: true}},
+		{"direct routes to some nodes, dual stack over IPv6", Options{Direct: true, Links: 2, Nodes: 3, Families: families(t, "46"), Underlay: families(t, "46"), Network: []string{"--ipv6-underlay=true"}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			o := tt.options
@@ -46,15 +47,7 @@ func TestLabOfEachBackend(t *testing.T) {
 				strict(t, h)
 			}
 			withIPTables(t, l.Nodes()[0])
-			was := dump(t, l.Nodes()[0])
-			proof, err := l.Prove(t.Context(), func(string) {})
-			t.Logf("\n%s", proof)
-			if err != nil {
-				t.Error(err)
-			}
-			if now := dump(t, l.Nodes()[0]); now != was {
-				t.Errorf("the kernel after the proof:\n%s\nbefore:\n%s", now, was)
-			}
+			wantProved(t, l)
 			restart(t, l, unix.SIGKILL)
 			wantReached(t, l)
 		})
@@ -95,10 +88,15 @@ func wantReached(t *testing.T, l *Lab) {
 // words of `ip route get`.
 func wayTo(t *testing.T, h *Host, p *Pod, way string) {
 	t.Helper()
+	wayToAddr(t, h, p.Addr(), way)
+}
+
+func wayToAddr(t *testing.T, h *Host, a netip.Addr, way string) {
+	t.Helper()
 	heals(t, func() error {
-		text, err := h.Exec(t.Context(), "ip", "route", "get", p.Addr().String())
+		text, err := h.Exec(t.Context(), "ip", "route", "get", a.String())
 		if err == nil && !strings.Contains(text, way) {
-			err = fmt.Errorf("%s: the way to %s is %q, want %q", h.Name, p.Name, strings.TrimSpace(text), way)
+			err = fmt.Errorf("%s: the way to %s is %q, want %q", h.Name, a, strings.TrimSpace(text), way)
 		}
 		return err
 	})
@@ -263,46 +261,47 @@ func TestDirectRoutesAndTheLink(t *testing.T) {
 
 var directFaults = []rowFault{
 	{name: "nexthop deleted", do: "ip nexthop del id $ID", told: "add nexthop"},
-	{name: "nexthop altered", do: "ip nexthop replace id $ID via 192.0.2.1 dev eth0 proto 116", told: "set nexthop"},
-	{name: "nexthop replaced by hand", do: "ip nexthop replace id $ID via 192.0.2.1 dev eth0", told: "add nexthop"},
-	{name: "nexthop of nobody under our protocol number", do: "ip nexthop add id 183827200 via 192.0.2.1 dev eth0 proto 116", told: "delete nexthop", lossless: true}, // 10.244.251.0
+	{name: "nexthop altered", do: "ip nexthop replace id $ID via $ROUTER dev eth0 proto 116", told: "set nexthop"},
+	{name: "nexthop replaced by hand", do: "ip nexthop replace id $ID via $ROUTER dev eth0", told: "add nexthop"},
 	{name: "route deleted", do: "ip route del $DST", told: "add route"},
-	{name: "route altered", do: "ip route replace $DST via 192.0.2.1 dev eth0", told: "add route"},
-	{name: "route altered under our protocol number", do: "ip route replace $DST via 192.0.2.1 dev eth0 proto 116", told: "set route"},
+	{name: "route altered", do: "ip route replace $DST via $ROUTER dev eth0", told: "add route"},
+	{name: "route altered under our protocol number", do: "ip route replace $DST via $ROUTER dev eth0 proto 116", told: "set route"},
 	{name: "route made a blackhole", do: "ip route replace blackhole $DST", told: "add route"},
-	{name: "route of nobody under our protocol number", do: "ip route add 10.244.254.0/24 via 192.0.2.1 proto 116", told: "delete route", lossless: true},
+	{name: "route of nobody under our protocol number", do: "ip route add $NOSUBNET via $ROUTER proto 116", told: "delete route", lossless: true},
 	{name: "all nexthops flushed", do: "ip nexthop flush proto 116"},
-	{name: "forwarding off", do: "sysctl -qw net.ipv4.ip_forward=0"},
-	{name: "forwarding of the device between nodes off", do: "sysctl -qw net.ipv4.conf.eth0.forwarding=0", told: "set sysctl net/ipv4/conf/eth0/forwarding"},
-	{name: "jump deleted", do: "iptables -D FORWARD -j TULLE-FORWARD", told: "add jump", lossless: true},
+	{name: "forwarding off", do: "sysctl -qw $FORWARD=0"},
+	{name: "forwarding of the device between nodes off", do: "sysctl -qw $CONF/eth0/forwarding=0", told: "set sysctl $CONF/eth0/forwarding"},
+	{name: "jump deleted", do: "$IPTABLES -D FORWARD -j TULLE-FORWARD", told: "add jump", lossless: true},
+}
+
+// directFaults4 are those that are the same, or are not there, for IPv6.
+var directFaults4 = []rowFault{
+	{name: "nexthop of nobody under our protocol number", do: "ip nexthop add id 183827200 via 192.0.2.1 dev eth0 proto 116", told: "delete nexthop", lossless: true}, // 10.244.251.0
 	{name: "device between nodes down and up", do: "ip link set eth0 down; ip link set eth0 up; ip route replace default via 192.0.2.1"},
+}
+
+var tunnelFaults = []rowFault{
+	{name: "device of the tunnel deleted", do: "ip link del tulle.1", lossless: true},
+	{name: "strict about the way back of the tunnel", do: "sysctl -qw net.ipv4.conf.tulle/1.rp_filter=1", told: "set sysctl net/ipv4/conf/tulle.1/rp_filter", lossless: true},
 }
 
 // TestFaultsOfPlainRoutes does to plain routes what TestFaultsOfRows does to those
 // into the tunnel.
 func TestFaultsOfPlainRoutes(t *testing.T) {
 	t.Parallel()
-	for _, o := range []Options{{Backend: subnet.HostGW}, {Direct: true}} {
-		name, faults := "direct routes", directFaults
-		if o.Direct {
-			faults = append(faults, rowFault{name: "device of the tunnel deleted", do: "ip link del tulle.1", lossless: true})
-			faults = append(faults, rowFault{name: "strict about the way back of the tunnel", do: "sysctl -qw net.ipv4.conf.tulle/1.rp_filter=1", told: "set sysctl net/ipv4/conf/tulle.1/rp_filter", lossless: true})
-		} else {
-			name = o.Backend
-		}
-		o.Nodes, o.Pods = 2, 1
-		t.Run(name, func(t *testing.T) {
-			var v victim
-			var right string
-			for _, f := range faults {
-				if v.Host == nil {
-					v = newVictim(t, up(t, o))
-					right = rows(t.Context(), v.Host)
-				}
-				if !t.Run(f.name, func(t *testing.T) { v.suffers(t, f, right) }) {
-					v = victim{}
-				}
-			}
-		})
+	six := families(t, "6")
+	for _, tt := range []struct {
+		name    string
+		options Options
+		family  subnet.Family
+		faults  []rowFault
+	}{
+		{"host-gw", Options{Backend: subnet.HostGW}, subnet.IPv4, slices.Concat(directFaults, directFaults4)},
+		{"host-gw over IPv6", Options{Backend: subnet.HostGW, Families: six, Underlay: six}, subnet.IPv6, directFaults},
+		{"direct routes", Options{Direct: true}, subnet.IPv4, slices.Concat(directFaults, directFaults4, tunnelFaults)},
+		{"direct routes over IPv6", Options{Direct: true, Families: six, Underlay: six}, subnet.IPv6, slices.Concat(directFaults, tunnelFaults[:1])},
+	} {
+		tt.options.Nodes, tt.options.Pods = 2, 1
+		t.Run(tt.name, func(t *testing.T) { sufferAll(t, tt.options, tt.family, tt.faults) })
 	}
 }

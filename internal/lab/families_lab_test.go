@@ -3,6 +3,7 @@ package lab
 import (
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 
@@ -93,42 +94,112 @@ func families(t *testing.T, text string) Families {
 	return s
 }
 
-// TestLabOfEachFamily is the proof for pods and hosts of other families than
-// IPv4 alone, which TestLab is about, and a restart of each.
-func TestLabOfEachFamily(t *testing.T) {
+// TestLabOfEachKind is the proof for each combination of families, way from node to
+// node and firewall that makes sense. All of one row share their hosts: the first is
+// as Up makes it and is tried with a restart, then the network and the firewall
+// become each of the others. TestLab has the usual one, and TestLabOfEachBackend
+// nodes on two links.
+func TestLabOfEachKind(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name, families, underlay string
 		network                  []string // more flags of tullectl network set
 		overlay                  subnet.Family
-		firewall                 string
+		firewall                 string // of the first
+		ways                     int
 	}{
-		{"dual stack", "46", "46", nil, subnet.IPv4, "iptables"},
-		{"dual stack over IPv6", "46", "46", []string{"--ipv6-underlay=true"}, subnet.IPv6, "nftables"},
-		{"dual stack on hosts without IPv6", "46", "4", nil, subnet.IPv4, "nftables"},
-		{"dual stack on hosts without IPv4", "46", "6", nil, subnet.IPv6, "iptables"},
-		{"IPv6 alone", "6", "6", nil, subnet.IPv6, "nftables"},
-		{"IPv6 pods on hosts without IPv6", "6", "4", nil, subnet.IPv4, "iptables"},
-		{"IPv4 pods on hosts without IPv4", "4", "6", nil, subnet.IPv6, "nftables"},
+		{"IPv4 alone", "4", "4", nil, subnet.IPv4, "iptables", 6},
+		{"dual stack", "46", "46", nil, subnet.IPv4, "iptables", 6},
+		{"dual stack over IPv6", "46", "46", []string{"--ipv6-underlay=true"}, subnet.IPv6, "nftables", 4},
+		{"dual stack on hosts without IPv6", "46", "4", nil, subnet.IPv4, "nftables", 4},
+		{"dual stack on hosts without IPv4", "46", "6", nil, subnet.IPv6, "iptables", 4},
+		{"IPv6 alone", "6", "6", nil, subnet.IPv6, "nftables", 6},
+		{"IPv6 pods on hosts without IPv6", "6", "4", nil, subnet.IPv4, "iptables", 2},
+		{"IPv4 pods on hosts without IPv4", "4", "6", nil, subnet.IPv6, "nftables", 2},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			l := up(t, Options{Nodes: 2, Pods: 2, Families: families(t, tt.families), Underlay: families(t, tt.underlay), Network: tt.network, Firewall: tt.firewall})
-			withIPTables(t, l.Nodes()[0])
-			was := dump(t, l.Nodes()[0])
-			proof, err := l.Prove(t.Context(), func(string) {})
-			t.Logf("\n%s", proof)
-			if err != nil {
-				t.Error(err)
-			}
-			if now := dump(t, l.Nodes()[0]); now != was {
-				t.Errorf("the kernel after the proof:\n%s\nbefore:\n%s", now, was)
-			}
 			node := l.Nodes()[0]
-			if text, local := was, "local "+node.Addrs[tt.overlay].String()+" "; !strings.Contains(text, local) {
+			withIPTables(t, node)
+			wantProved(t, l)
+			if text, local := dump(t, node), "local "+node.Addrs[tt.overlay].String()+" "; !strings.Contains(text, local) {
 				t.Errorf("packets between nodes do not travel over %s: no device has %q:\n%s", tt.overlay, local, text)
 			}
 			restart(t, l, unix.SIGTERM)
+			for _, h := range l.Nodes() {
+				strict(t, h)
+			}
+			ways := l.ways()
+			if tt.network != nil {
+				ways = slices.DeleteFunc(ways, func(w way) bool { return w.backend == subnet.HostGW }) // which has no such option
+			}
+			if len(ways) != tt.ways {
+				t.Errorf("there are %d ways, want %d: %v", len(ways), tt.ways, ways)
+			}
+			for _, w := range ways[1:] {
+				t.Run(w.String(), func(t *testing.T) {
+					l.become(t, w, tt.network...)
+					wantProved(t, l)
+				})
+			}
 		})
+	}
+}
+
+// way is how packets get from node to node, and what lets them pass.
+type way struct {
+	backend  string
+	direct   bool
+	firewall string
+}
+
+func (w way) String() string {
+	text := w.backend
+	if w.direct {
+		text += " with direct routes"
+	}
+	return text + " and " + w.firewall
+}
+
+// ways are those that make sense in a lab, its own first, and the others so that pods
+// which are made in the first one never have too large an MTU.
+func (l *Lab) ways() []way {
+	tools := []string{"iptables", "nftables"}
+	if l.Firewall != tools[0] {
+		slices.Reverse(tools)
+	}
+	var ways []way
+	for _, w := range []way{{backend: subnet.VXLAN}, {backend: subnet.VXLAN, direct: true}, {backend: subnet.HostGW}} {
+		if (Options{Families: l.Families, Underlay: l.Underlay, Backend: w.backend, Direct: w.direct}).checkWay() != nil {
+			continue
+		}
+		for _, w.firewall = range tools {
+			ways = append(ways, w)
+		}
+	}
+	return ways
+}
+
+// become changes the network and the firewall of all nodes, and checks that packets
+// go the way that is meant.
+func (l *Lab) become(t *testing.T, w way, network ...string) {
+	t.Helper()
+	l.backend, l.direct, l.Firewall = w.backend, w.direct, w.firewall
+	if err := l.SetNetwork(t.Context(), append(l.networkFlags(), network...)...); err != nil {
+		t.Fatal(err)
+	}
+	if err := each(l.Nodes(), func(h *Host) error { return h.RestartDaemon(t.Context(), unix.SIGTERM) }); err != nil {
+		t.Fatal(err)
+	}
+	programmed(t, l, nil)
+	c := l.cast()
+	for _, f := range l.Families.List() {
+		leads := "dev tulle.1 "
+		if a := c.far.host.Addrs[f]; a.IsValid() && (w.direct || w.backend == subnet.HostGW) {
+			leads = "via " + a.String() + " dev " + uplink + " "
+		}
+		wayToAddr(t, c.near.host, c.far.Addrs[f].Addr(), leads)
 	}
 }
 

@@ -27,6 +27,7 @@ var iptablesFaults = []rowFault{
 	{name: "iptables -F and -X", do: "$IPTABLES -F; $IPTABLES -X", told: "add jump $IPTABLES filter FORWARD", lossless: true},
 	{name: "nft flush ruleset", do: "nft flush ruleset", lossless: true},
 	{name: "rule inserted", do: "$IPTABLES -t nat -I TULLE-POSTROUTING -s $ELSE -j RETURN", told: "set chain", lossless: true},
+	{name: "rule of NonMasquerade deleted", do: "$IPTABLES -t nat -D TULLE-POSTROUTING -s $PODS -d $KEPT -j RETURN", told: "set chain $IPTABLES nat", lossless: true},
 	{name: "iptables -t nat -F", do: "$IPTABLES -t nat -F", told: "add jump", lossless: true},
 	{name: "nft delete table", do: "nft delete table $TABLES nat", told: "add jump", lossless: true},
 	{name: "jump of the raw table deleted", do: "$IPTABLES -t raw -D OUTPUT -j TULLE-OUTPUT", told: "add jump $IPTABLES raw", lossless: true},
@@ -45,6 +46,7 @@ var nftablesFaults = []rowFault{
 	{name: "own chain deleted", do: "nft delete chain $TABLES tulle postrouting", told: "add chain nftables $TABLES tulle postrouting", lossless: true},
 	{name: "own chain emptied", do: "nft flush chain $TABLES tulle output", told: "set chain nftables $TABLES tulle output", lossless: true},
 	{name: "own rule inserted", do: "nft insert rule $TABLES tulle postrouting $TABLES saddr $ELSE return", told: "set chain nftables $TABLES tulle postrouting", lossless: true},
+	{name: "own rule of NonMasquerade deleted", do: "nft delete rule $TABLES tulle postrouting handle $(nft -a list chain $TABLES tulle postrouting | sed -n 's|.* daddr $KEPT .* return # handle ||p')", told: "set chain nftables $TABLES tulle postrouting", lossless: true},
 	{name: "own rule inserted that drops", do: "nft insert rule $TABLES tulle output udp dport 8472 drop", told: "set chain nftables $TABLES tulle output"},
 	{name: "own rule replaced", do: "nft replace rule $TABLES tulle output handle $(nft -a list chain $TABLES tulle output | sed -n 's/.*notrack # handle //p') udp dport 9 notrack", told: "set chain nftables $TABLES tulle output", lossless: true},
 	{name: "own chain with a policy that drops", do: "nft add chain $TABLES tulle prerouting '{ policy drop; }'", told: "set chain nftables $TABLES tulle prerouting"},
@@ -53,19 +55,29 @@ var nftablesFaults = []rowFault{
 	{name: "table of iptables deleted and made again to drop", do: "nft delete table $TABLES filter; $IPTABLES -P INPUT ACCEPT; $IPTABLES -P FORWARD DROP", undo: "$IPTABLES -P FORWARD ACCEPT"},
 }
 
+// kept is of a network that sees pods' own addresses, of each family.
+const kept = "--non-masquerade=192.168.0.0/16,2001:db8:77::/48"
+
 func TestFaultsOfIPTables(t *testing.T) {
 	t.Parallel()
-	sufferAll(t, Options{Nodes: 2, Pods: 1, Firewall: "iptables"}, subnet.IPv4, slices.Concat(forwardFaults, iptablesFaults))
+	sufferAll(t, Options{Nodes: 2, Pods: 1, Network: []string{kept}, Firewall: "iptables"}, subnet.IPv4, slices.Concat(forwardFaults, iptablesFaults))
+}
+
+// TestFaultsOfIPTablesIPv6 is of rules for IPv6 over IPv6.
+func TestFaultsOfIPTablesIPv6(t *testing.T) {
+	t.Parallel()
+	six := families(t, "6")
+	sufferAll(t, Options{Nodes: 2, Pods: 1, Families: six, Underlay: six, Network: []string{kept}, Firewall: "iptables"}, subnet.IPv6, slices.Concat(forwardFaults, iptablesFaults))
 }
 
 func TestFaultsOfNFTables(t *testing.T) {
 	t.Parallel()
-	sufferAll(t, Options{Nodes: 2, Pods: 1, Firewall: "nftables"}, subnet.IPv4, slices.Concat(forwardFaults, nftablesFaults))
+	sufferAll(t, Options{Nodes: 2, Pods: 1, Network: []string{kept}, Firewall: "nftables"}, subnet.IPv4, slices.Concat(forwardFaults, nftablesFaults))
 }
 
 // TestFaultsOfNFTablesIPv6 is of rules for IPv6 over IPv6.
 func TestFaultsOfNFTablesIPv6(t *testing.T) {
 	t.Parallel()
 	six := families(t, "6")
-	sufferAll(t, Options{Nodes: 2, Pods: 1, Families: six, Underlay: six, Firewall: "nftables"}, subnet.IPv6, slices.Concat(forwardFaults, nftablesFaults))
+	sufferAll(t, Options{Nodes: 2, Pods: 1, Families: six, Underlay: six, Network: []string{kept}, Firewall: "nftables"}, subnet.IPv6, slices.Concat(forwardFaults, nftablesFaults))
 }

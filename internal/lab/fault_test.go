@@ -70,7 +70,7 @@ func newVictimOf(t *testing.T, l *Lab, f subnet.Family) victim {
 	v := victim{Host: near.host, lab: l, near: near, far: far, family: f}
 	own, peer := l.lease(t, near.host), l.lease(t, far.host)
 	gw := subnet.Gateway(peer.Subnets[f]).String()
-	if f == subnet.IPv6 {
+	if f == subnet.IPv6 && l.backend != subnet.HostGW && !l.direct {
 		neighbours, err := v.Exec(t.Context(), "ip", "-6", "neigh", "show", "dev", "tulle.1", "nud", "permanent")
 		if err != nil || !strings.Contains(neighbours, macOf(peer, f)) {
 			t.Fatalf("no neighbour %s: %v\n%s", macOf(peer, f), err, neighbours)
@@ -96,6 +96,7 @@ func newVictimOf(t *testing.T, l *Lab, f subnet.Family) victim {
 		"NOGW":     {"10.244.255.9", "fe80::9"},
 		"NOSUBNET": {"10.244.254.0/24", "fd00:10:244:fe::/64"},
 		"NOADDR":   {"10.244.254.1/32", "fd00:10:244:fe::1/128"},
+		"KEPT":     {"192.168.0.0/16", "2001:db8:77::/48"},
 		"ELSE":     {"203.0.113.0/24", "2001:db8:f::/48"},
 		"WIDE":     {"24", "127"},
 		"TABLES":   {"ip", "ip6"}, // of nft(8)

@@ -97,7 +97,8 @@ func TestHostFirewalls(t *testing.T) {
 	for _, firewall := range []string{"nftables", "iptables"} {
 		t.Run(firewall, func(t *testing.T) {
 			t.Parallel()
-			v := newVictim(t, up(t, Options{Nodes: 2, Pods: 1, Firewall: firewall}))
+			both := families(t, "46")
+			v := newVictim(t, up(t, Options{Nodes: 2, Pods: 1, Families: both, Underlay: both, Firewall: firewall}))
 			for _, test := range []struct {
 				name            string
 				begin           string
@@ -161,16 +162,18 @@ func TestHostFirewalls(t *testing.T) {
 // other way round, and to the world.
 func (v victim) reached(t *testing.T) error {
 	var errs []error
-	for _, way := range []struct {
-		from *Place
-		to   netip.Addr
-	}{
-		{&v.near.Place, v.far.Addrs[subnet.IPv4].Addr()},
-		{&v.far.Place, v.near.Addrs[subnet.IPv4].Addr()},
-		{&v.near.Place, addresses[subnet.IPv4].stranger},
-	} {
-		_, err := greet(t.Context(), way.from, serveURL(way.to))
-		errs = append(errs, err)
+	for _, f := range v.lab.Families.List() {
+		for _, way := range []struct {
+			from *Place
+			to   netip.Addr
+		}{
+			{&v.near.Place, v.far.Addrs[f].Addr()},
+			{&v.far.Place, v.near.Addrs[f].Addr()},
+			{&v.near.Place, addresses[f].stranger},
+		} {
+			_, err := greet(t.Context(), way.from, serveURL(way.to))
+			errs = append(errs, err)
+		}
 	}
 	return errors.Join(errs...)
 }

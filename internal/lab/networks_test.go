@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"tulle/subnet"
 )
 
 // A second network on the hosts of a lab, as an operator would set it up.
@@ -33,9 +35,9 @@ func instance(t *testing.T, h *Host, name string, flags ...string) {
 	}
 }
 
-func startSecond(t *testing.T, h *Host) {
+func startSecond(t *testing.T, h *Host, flags ...string) {
 	t.Helper()
-	instance(t, h, secondName, secondFlags...)
+	instance(t, h, secondName, slices.Concat(secondFlags, flags)...)
 	if err := h.waitAnswer(t.Context(), secondName, &h.Place, secondStatus+"/readyz"); err != nil {
 		t.Fatal(err)
 	}
@@ -158,13 +160,31 @@ func twoNetworks(t *testing.T, direct bool) {
 			first.sh(t, `
 				ip link del tulle.2
 				nft delete table inet tulle.2 2>/dev/null || true
+				table=$(nft list tables | grep 'table ip tulle-')
+				nft delete $table
 				for chain in $(iptables -S | sed -n 's/^-N \(TULLE-FORWARD-.*\)/\1/p'); do iptables -F $chain; iptables -D FORWARD -j $chain; done
 				ip route del 10.99.254.0/24 2>/dev/null || true
 				ip route add 10.99.254.0/24 via 192.0.2.1 proto 116`)
 			heals(t, rowsAre(t, node, both))
+			heals(t, func() error {
+				_, err := node.Exec(t.Context(), "sh", "-c", "nft list ruleset | grep -A20 'table ip tulle-' | grep masquerade")
+				return err
+			})
 			probe := secondProbe()
 			wantNoneLost(t, probe)
 		})
+	})
+	t.Run("the second works with the other firewall", func(t *testing.T) {
+		silent(t, func() {
+			probe := secondProbe()
+			stopSecond(t, node, unix.SIGTERM)
+			startSecond(t, node, "--firewall=iptables")
+			first.sh(t, `iptables-save -t nat | grep -q 'POSTROUTING -j TULLE-POSTROUTING-'; ! nft list tables | grep 'table ip tulle-'; nft list tables | grep -q 'table ip tulle$'`)
+			stopSecond(t, node, unix.SIGTERM)
+			startSecond(t, node)
+			wantNoneLost(t, probe)
+		})
+		heals(t, rowsAre(t, node, both))
 	})
 	t.Run("the second's configuration changes", func(t *testing.T) {
 		silent(t, func() {
@@ -246,4 +266,62 @@ func twoNetworks(t *testing.T, direct bool) {
 		first.sh(t, `! ip -o link | grep -e tulle.2 -e cni1; ! nft list tables | grep tulle.2; ! ls /run/tulle/second.env /var/lib/tulle/second; ls /run/tulle/subnet.env`)
 		wantWhole(t, l)
 	})
+}
+
+// TestTwoNetworksOfPlainRoutes has no device that tells their rows apart.
+func TestTwoNetworksOfPlainRoutes(t *testing.T) {
+	t.Parallel()
+	l := up(t, Options{Nodes: 2, Pods: 1, Backend: subnet.HostGW})
+	first := newVictim(t, l)
+	node := first.Host
+	alone := rows(t.Context(), node)
+	if err := l.SetNetwork(t.Context(), "--etcd-prefix="+secondPrefix, "--network=10.99.0.0/16", "--backend=host-gw"); err != nil {
+		t.Fatal(err)
+	}
+	const meshPort = "--mesh-port=9473" // each is asked at the node's own address
+	log, probe := node.journal(t), first.probe(t)
+	var others []*Pod
+	for i, h := range l.Nodes() {
+		startSecond(t, h, meshPort)
+		p := newPod(h, fmt.Sprintf("second%d", i+1))
+		p.conflist = secondList
+		p, err := l.attach(t.Context(), p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		others = append(others, p)
+	}
+	wayTo(t, node, others[1], "via 192.0.2.12 dev eth0 ")
+	wayTo(t, others[1].host, others[0], "via 192.0.2.11 dev eth0 ")
+	wantWhole(t, l) // between the networks as well
+	both := rows(t.Context(), node)
+	for range 2 {
+		other := probing(t, others[0], others[1])
+		wantAnswered(t, other)
+		stopSecond(t, node, unix.SIGKILL)
+		startSecond(t, node, meshPort)
+		wantNoneLost(t, other)
+		allThere(t, node, both)
+	}
+	first.sh(t, "ip nexthop flush proto 116") // of both
+	heals(t, rowsAre(t, node, both))
+	wantAnswered(t, probe)
+	lost := probe.Stop()
+	t.Logf("after all routes were flushed: %s", lost)
+	if text := log.text(t); strings.Contains(text, "10.99.") {
+		t.Errorf("the first daemon had to do with rows of the second:\n%s", text)
+	}
+	probe = first.probe(t)
+	for _, p := range others {
+		if err := l.RemovePod(t.Context(), p); err != nil {
+			t.Fatal(err)
+		}
+		stopSecond(t, p.host, unix.SIGTERM)
+		if _, err := p.host.Exec(t.Context(), append([]string{"tulled", "--cleanup"}, secondFlags...)...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantNoneLost(t, probe)
+	heals(t, rowsAre(t, node, alone))
+	wantWhole(t, l)
 }

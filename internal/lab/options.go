@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"tulle/backend/firewall"
 	"tulle/subnet"
 )
 
@@ -54,12 +55,8 @@ func claim(o Options) (*Lab, error) {
 	if o.Links < 0 || o.Links > 2 || o.Links > o.Nodes {
 		return nil, fmt.Errorf("%d links for %d nodes: a lab has 1 or 2, each with a node", o.Links, o.Nodes)
 	}
-	if o.Backend == subnet.HostGW {
-		for _, f := range o.Families.List() {
-			if !slices.Contains(o.Underlay.List(), f) {
-				return nil, fmt.Errorf("%s leads to %s pods by the hosts' %s addresses, and these have none", o.Backend, f, f)
-			}
-		}
+	if err := o.checkWay(); err != nil {
+		return nil, err
 	}
 	if o.Name != "" && !nameForm.MatchString(o.Name) {
 		return nil, badName(o.Name)
@@ -80,6 +77,33 @@ func claim(o Options) (*Lab, error) {
 		l.progress = o.Progress
 	}
 	return l, nil
+}
+
+// checkWay checks that there can be such a way from node to node.
+func (o Options) checkWay() error {
+	hosts := o.Underlay.List()
+	switch o.Backend {
+	case "", subnet.VXLAN:
+		if o.Direct && !slices.ContainsFunc(o.Families.List(), func(f subnet.Family) bool { return slices.Contains(hosts, f) }) {
+			return fmt.Errorf("direct routing leads to %s pods by the hosts' addresses of that family, and these have none, so all would go through the tunnel", o.Families.First())
+		}
+	case subnet.HostGW:
+		if o.Direct {
+			return fmt.Errorf("direct routing is an option of the backend %s; %s has nothing but direct routes", subnet.VXLAN, subnet.HostGW)
+		}
+		for _, f := range o.Families.List() {
+			if !slices.Contains(hosts, f) {
+				return fmt.Errorf("%s leads to %s pods by the hosts' %s addresses, and these have none", o.Backend, f, f)
+			}
+		}
+	default:
+		return fmt.Errorf("%q is no backend: %s or %s", o.Backend, subnet.VXLAN, subnet.HostGW)
+	}
+	if o.Firewall == "" || o.Firewall == "auto" {
+		return nil
+	}
+	_, err := firewall.ParseTool(o.Firewall)
+	return err
 }
 
 // makeDir makes the directory of a lab. It tries again when Down of another lab

@@ -26,6 +26,12 @@ func TestClaimRefuses(t *testing.T) {
 		{"more pods than a subnet has addresses", Options{Nodes: 2, Pods: 253}, "253 pods"},
 		{"a name that leads out of the directory of labs", Options{Name: "../x", Nodes: 2}, "cannot name a lab"},
 		{"a name too long for a socket's path", Options{Name: strings.Repeat("x", 32), Nodes: 2}, "cannot name a lab"},
+		{"an unknown backend", Options{Nodes: 2, Backend: "ipip"}, `"ipip" is no backend: vxlan or host-gw`},
+		{"an unknown firewall", Options{Nodes: 2, Firewall: "ufw"}, `"ufw" is not iptables, nftables or auto`},
+		{"direct routing of a backend that has nothing else", Options{Nodes: 2, Backend: subnet.HostGW, Direct: true}, "direct routing is an option of the backend vxlan"},
+		{"plain routes to pods of a family that hosts have not", Options{Nodes: 2, Backend: subnet.HostGW, Families: families(t, "46")}, "host-gw leads to IPv6 pods by the hosts' IPv6 addresses"},
+		{"direct routing to pods of a family that hosts have not", Options{Nodes: 2, Direct: true, Underlay: families(t, "6")}, "direct routing leads to IPv4 pods by the hosts' addresses of that family"},
+		{"more links than nodes", Options{Nodes: 1, Links: 2}, "2 links for 1 nodes"},
 		{"programs that were not built", Options{Nodes: 2, Bin: empty}, "no tulled beside tullectl in " + empty + "; run make build"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
