@@ -7,41 +7,39 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"sync"
 	"time"
 
 	"tulle/subnet"
 )
 
 const (
-	transferBytes   = 100_000_000
+	transferMB      = 100 // of the proof
 	transferTimeout = time.Minute
 )
 
-// checkTransfer fetches 100 MB from a pod on another host, compares the checksum,
+// transfer is the check that fetches much.
+func (l *Lab) transfer() Check {
+	return Check{Name: fmt.Sprintf("%d MB over TCP across hosts, unfragmented", l.transferMB), Run: checkTransfer}
+}
+
+// checkTransfer fetches that from a pod on another host, compares the checksum,
 // and looks at both pods and both hosts for fragments.
 func checkTransfer(ctx context.Context, l *Lab, f subnet.Family) (string, error) {
 	c := l.cast()
 	return unfragmented([]*Place{&c.near.Place, &c.far.Place, &c.near.host.Place, &c.far.host.Place}, func() (string, error) {
-		return fetchNoise(ctx, c.near, c.far, f)
+		return fetchNoise(ctx, c.near, c.far, f, l.transferMB)
 	})
 }
 
-// noiseSum is the checksum of what is fetched, which is always the same.
-var noiseSum = sync.OnceValues(func() (sum [sha256.Size]byte, err error) {
-	h := sha256.New()
-	_, err = io.Copy(h, noise(transferBytes))
-	return [sha256.Size]byte(h.Sum(nil)), err
-})
-
-func fetchNoise(ctx context.Context, from, to *Pod, f subnet.Family) (string, error) {
+func fetchNoise(ctx context.Context, from, to *Pod, f subnet.Family, megabytes int64) (string, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, transferTimeout, fmt.Errorf("not done within %s", transferTimeout))
 	defer cancel()
-	want, err := noiseSum()
-	if err != nil {
+	bytes := megabytes * 1_000_000
+	want := sha256.New()
+	if _, err := io.Copy(want, noise(bytes)); err != nil {
 		return "", err
 	}
-	url := fmt.Sprintf("%sbytes?n=%d", serveURL(to.Addrs[f].Addr()), transferBytes)
+	url := fmt.Sprintf("%sbytes?n=%d", serveURL(to.Addrs[f].Addr()), bytes)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return "", err
@@ -57,9 +55,9 @@ func fetchNoise(ctx context.Context, from, to *Pod, f subnet.Family) (string, er
 	took := time.Since(start)
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("%s from %s: after %d of %d bytes: %w", from.Name, to.Name, n, transferBytes, err)
-	case n != transferBytes || [sha256.Size]byte(got.Sum(nil)) != want:
-		return "", fmt.Errorf("%s from %s: expected %d bytes with SHA-256 %x, saw %d with %x", from.Name, to.Name, transferBytes, want, n, got.Sum(nil))
+		return "", fmt.Errorf("%s from %s: after %d of %d bytes: %w", from.Name, to.Name, n, bytes, err)
+	case n != bytes || string(got.Sum(nil)) != string(want.Sum(nil)):
+		return "", fmt.Errorf("%s from %s: expected %d bytes with SHA-256 %x, saw %d with %x", from.Name, to.Name, bytes, want.Sum(nil), n, got.Sum(nil))
 	}
 	return fmt.Sprintf("%s, %.1f Gbit/s", took.Round(time.Millisecond), float64(n)*8/took.Seconds()/1e9), nil
 }

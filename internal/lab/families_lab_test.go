@@ -137,6 +137,7 @@ func TestLabOfEachKind(t *testing.T) {
 			if len(ways) != tt.ways {
 				t.Errorf("there are %d ways, want %d: %v", len(ways), tt.ways, ways)
 			}
+			l.transferMB = 10 // which shows as well whether full packets arrive, and takes less of the time
 			for _, w := range ways[1:] {
 				t.Run(w.String(), func(t *testing.T) {
 					l.become(t, w, tt.network...)
@@ -274,7 +275,7 @@ func TestNetworkGoesOverIPv6(t *testing.T) {
 		wantRight(t, h)
 	}
 	for _, f := range both.List() {
-		if _, err := fetchNoise(t.Context(), l.Pods[0], l.Pods[1], f); err != nil {
+		if _, err := fetchNoise(t.Context(), l.Pods[0], l.Pods[1], f, transferMB); err != nil {
 			t.Errorf("%s: %v", f, err)
 		}
 	}

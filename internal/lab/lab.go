@@ -32,6 +32,8 @@ type Lab struct {
 	direct   bool
 	progress func(string)
 
+	transferMB int64 // that a check of the proof fetches
+
 	mu sync.Mutex // guards the state file, and Pods while Up runs
 }
 
@@ -44,7 +46,7 @@ var (
 const atOnce = 4
 
 func newLab(name string) *Lab {
-	return &Lab{Name: name, dir: filepath.Join(Dir, name), progress: func(string) {}}
+	return &Lab{Name: name, dir: filepath.Join(Dir, name), progress: func(string) {}, transferMB: transferMB}
 }
 
 func (l *Lab) newHost(name string, role Role, on link, addrs [2]netip.Addr) *Host {

@@ -84,7 +84,7 @@ func mtuFollows(t *testing.T, l *Lab, overhead int) {
 			if err := pingOnce(t.Context(), &from.Place, addr, both); err != nil {
 				t.Errorf("%s to %s: %d bytes over %s: %v, want an answer", from.Name, to.Name, both, f, err)
 			}
-			if seen, err := fetchNoise(t.Context(), from, to, f); err != nil {
+			if seen, err := fetchNoise(t.Context(), from, to, f, 10); err != nil {
 				t.Error(err)
 			} else {
 				t.Logf("%s over %s: %s", from.Name, f, seen)

@@ -40,10 +40,10 @@ type Proof struct {
 // checkTimeout bounds one check in a lab where nothing answers.
 const checkTimeout = 2 * time.Minute
 
-// Checks lists what Prove tries, in order, after the matrix.
-func Checks() []Check {
+// checks lists what Prove tries, in order, after the matrix.
+func (l *Lab) checks() []Check {
 	return []Check{
-		{Name: "100 MB over TCP across hosts, unfragmented", Run: checkTransfer},
+		l.transfer(),
 		{Name: "full-size packet with DF across hosts", Run: checkFullSize},
 		{Name: "one byte more than the MTU is refused", Run: checkTooLarge},
 		{Name: "host to a pod on another host", Run: checkHostToPod},
@@ -72,7 +72,7 @@ func (l *Lab) Prove(ctx context.Context, progress func(string)) (Proof, error) {
 		seen, lost := m.verdict()
 		return seen, errors.Join(err, lost)
 	}}
-	checks := append([]Check{matrix}, Checks()...)
+	checks := append([]Check{matrix}, l.checks()...)
 	for _, c := range checks {
 		for _, f := range l.Families.List() {
 			if c.Hosts && !slices.Contains(l.Underlay.List(), f) {
