@@ -24,12 +24,14 @@ var packages = []string{
 	"systemd", "systemd-sysv", "dbus", "udev", "ca-certificates", "iptables", "kmod",
 	"etcd-server", "etcd-client", "openssl",
 	"iproute2", "iputils-ping", "nftables", "procps",
+	"rpm", "network-manager",
 }
 
 // unwanted are units that would change the machine's kernel, or have no use here.
 var unwanted = []string{
 	"systemd-udev-trigger.service", "systemd-udevd-kernel.socket", "systemd-udevd-control.socket", "systemd-udevd.service",
 	"systemd-networkd.service", "systemd-networkd.socket", "systemd-networkd-wait-online.service", "etcd.service",
+	"NetworkManager.service", "NetworkManager-wait-online.service", "NetworkManager-dispatcher.service",
 	"apt-daily.timer", "apt-daily-upgrade.timer", "e2scrub_all.timer", "fstrim.timer", "dpkg-db-backup.timer", "getty.target",
 }
 

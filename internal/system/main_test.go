@@ -43,19 +43,32 @@ var outDir = os.Getenv("TULLE_PACKAGES")
 // deb is the package of a version, made as a release is.
 func deb(t *testing.T, version string) string {
 	t.Helper()
+	return made(t, "tulle_"+version+"_"+runtime.GOARCH+".deb")
+}
+
+// rpm is the same for other distributions.
+func rpm(t *testing.T, version string) string {
+	t.Helper()
+	arch := map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[runtime.GOARCH]
+	return made(t, "tulle-"+version+"-1."+arch+".rpm")
+}
+
+// made is the path of a package; the first call makes all of them.
+func made(t *testing.T, name string) string {
+	t.Helper()
 	packagesOnce.Do(func() {
 		if os.Getenv("TULLE_PACKAGES") != "" {
 			return
 		}
 		for _, v := range []string{older, newer} {
 			cmd := exec.Command("../../dist/packages", v, runtime.GOARCH)
-			cmd.Env = append(os.Environ(), "OUT="+outDir, "KINDS=deb")
+			cmd.Env = append(os.Environ(), "OUT="+outDir)
 			if text, err := cmd.CombinedOutput(); err != nil {
 				t.Fatalf("dist/packages: %v\n%s", err, text)
 			}
 		}
 	})
-	path := filepath.Join(outDir, "tulle_"+version+"_"+runtime.GOARCH+".deb")
+	path := filepath.Join(outDir, name)
 	if _, err := os.Stat(path); err != nil {
 		t.Fatal(err)
 	}

@@ -97,6 +97,14 @@ func TestPackage(t *testing.T) {
 		}
 		pods[0].reaches(pods[1])
 		pods[1].reaches(pods[0])
+		// The unit leaves tulled the right to probe its peers.
+		node1.until("both nodes tell how they reach each other", func() error {
+			text, err := node1.try("tullectl", "mesh")
+			if err == nil && !strings.Contains(text, "2 of 2 ways between them looked at") {
+				err = errNot(text)
+			}
+			return err
+		})
 		if rules := node2.sh("iptables-legacy-save"); !strings.Contains(rules, "TULLE-POSTROUTING") {
 			t.Errorf("no rules of tulled among those of legacy iptables:\n%s", rules)
 		}
@@ -136,17 +144,51 @@ func TestPackage(t *testing.T) {
 		}
 		node1.sh("rm -r /run/systemd/system/tulled.service.d && systemctl daemon-reload && systemctl restart tulled.service")
 	})
+	const pidOfSecond = "systemctl show --value -p MainPID tulled@second.service"
+	step("a second network", func(t *testing.T) {
+		etcd.sh(`. /etc/etcd/root.env
+			etcdctl role grant-permission tulle-node --prefix=true read /tulle/second/
+			etcdctl role grant-permission tulle-node --prefix=true readwrite /tulle/second/subnets/
+			etcdctl put /tulle/second/config '{"Network": "10.99.0.0/16", "Backend": {"Type": "vxlan", "VNI": 2}}'`)
+		was, ping := node1.property("MainPID"), pods[0].ping(pods[1])
+		for _, h := range nodes {
+			h.sh(`install -m 0600 /etc/default/tulled /etc/default/tulled-second
+				systemctl enable --now tulled@second.service`)
+			if file := h.sh("cat /run/tulle/second/subnet.env"); !strings.Contains(file, "FLANNEL_NETWORK=10.99.0.0/16\n") {
+				t.Errorf("%s: the second network's file is:\n%s", h.name, file)
+			}
+			h.until("the second network has a state file of its own", func() error {
+				_, err := h.try("test", "-e", "/var/lib/tulle/second/state.json")
+				return err
+			})
+		}
+		far := node2.sh("ip -4 -o address show dev tulle.2 | sed 's|.* inet \\([0-9.]*\\)/.*|\\1|'")
+		node1.until("the nodes reach each other there", func() error {
+			_, err := node1.try("ping", "-c", "1", "-W", "2", far)
+			return err
+		})
+		if now := node1.property("MainPID"); now != was {
+			t.Errorf("the tulled of the first network is the process %s, and was %s", now, was)
+		}
+		ping.lostNone("a second network was set up")
+	})
 	step("upgrade", func(t *testing.T) {
 		for _, h := range nodes {
 			h.copyIn(deb(t, newer), "/srv/newer.deb")
 		}
-		ping, was := pods[0].ping(pods[1]), node1.property("MainPID")
+		ping, was, second := pods[0].ping(pods[1]), node1.property("MainPID"), node1.sh(pidOfSecond)
 		told := node1.sh("dpkg -i --force-confold /srv/newer.deb 2>&1")
 		node1.until("the new tulled is ready", func() error {
 			if node1.property("MainPID") == was {
 				return errNot("another process")
 			}
 			return wantText(node1.property("ActiveState"), "active")
+		})
+		node1.until("that of the second network is a new one", func() error {
+			if node1.sh(pidOfSecond) == second {
+				return errNot("another process")
+			}
+			return wantText(node1.sh("systemctl show --value -p ActiveState tulled@second.service"), "active")
 		})
 		if text := node1.sh("tullectl status"); !strings.Contains(text, newer) {
 			t.Errorf("after the upgrade:\n%s\n%s", text, told)
@@ -216,12 +258,13 @@ func TestPackage(t *testing.T) {
 		// The plugin went with the package; a runtime's pods go with the host's drain
 		// before. Here they go by hand.
 		for _, h := range nodes {
+			h.sh("rm /etc/default/tulled-second") // which is the operator's own
 			h.sh("ip netns delete pod; rm -r /etc/cni; for dir in /var/lib/cni/networks/*; do find $dir -name '[v1]*' -delete; done")
 			h.until("the pod's veth is gone", func() error {
 				return wantText(h.sh("ip -o link show master cni0 | wc -l"), "0")
 			})
 			told := h.sh("dpkg -P tulle 2>&1")
-			for _, want := range []string{"delete link tulle.1 ", "delete bridge cni0", "delete file /run/tulle/subnet.env"} {
+			for _, want := range []string{"delete link tulle.1 ", "delete link tulle.2 ", "delete bridge cni0", "delete file /run/tulle/subnet.env"} {
 				if !strings.Contains(told, want) {
 					t.Errorf("%s: the purge does not tell %q:\n%s", h.name, want, told)
 				}
