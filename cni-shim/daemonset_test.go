@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -19,6 +20,7 @@ import (
 
 	"tulle/internal/lab"
 	"tulle/internal/root"
+	nodes "tulle/internal/status"
 )
 
 // daemonSet is what the kubelet goes by of dist/kubernetes/tulle.yaml. That the
@@ -158,6 +160,37 @@ func TestDaemonSetOfContainerd(t *testing.T) {
 		want := fmt.Sprintf("web-%s %s:", to.node.Name, from.ip)
 		if got := from.ask(ctx, t, to.ip+":80"); !strings.HasPrefix(got, want) {
 			t.Errorf("%s asks %s: %q, want %q", from.ip, to.ip, got, want)
+		}
+	}
+	pods[0].node.waitMesh(ctx, t)
+}
+
+// waitMesh returns when both nodes have seen each other by the way of pods' packets,
+// which needs a right of its own.
+func (n *criNode) waitMesh(ctx context.Context, t *testing.T) {
+	t.Helper()
+	for {
+		var m nodes.Mesh
+		response, err := n.Client().Get("http://127.0.0.1:8471/mesh")
+		if err == nil {
+			err = json.NewDecoder(response.Body).Decode(&m)
+			response.Body.Close()
+		}
+		good := 0
+		for _, told := range m.Nodes {
+			for _, r := range told.Peers {
+				if r.Good() {
+					good++
+				}
+			}
+		}
+		if err == nil && good == 2 {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("mesh of %s: %+v, %v; want both nodes to reach each other", n.Name, m, err)
+		case <-time.After(100 * time.Millisecond):
 		}
 	}
 }

@@ -35,7 +35,7 @@ const (
 func (k *Kernel) WatchLegacyRules(ctx context.Context, l Listener) error {
 	tables, err := openLegacy(k.tables.jumps)
 	if errors.Is(err, unix.EPERM) {
-		// Without CAP_NET_RAW, as in a container, legacy tables can't be read,
+		// Without CAP_NET_RAW, as in some containers, legacy tables can't be read,
 		// nor can we have written anything into them.
 		<-ctx.Done()
 		return ctx.Err()

@@ -109,7 +109,7 @@ func TestManifest(t *testing.T) {
 	for _, c := range slices.Concat(pod.InitContainers, pod.Containers) {
 		added := []core.Capability(nil)
 		if c.Name == "tulled" {
-			added = []core.Capability{"NET_ADMIN"}
+			added = []core.Capability{"NET_ADMIN", "NET_RAW"}
 		}
 		want(c.Name+" drops", c.SecurityContext.Capabilities.Drop, []core.Capability{"ALL"})
 		want(c.Name+" adds", c.SecurityContext.Capabilities.Add, added)
