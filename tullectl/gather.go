@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"tulle/internal/doctor"
 	"tulle/internal/look"
+	"tulle/internal/reach"
 	"tulle/internal/ruleset"
 	"tulle/internal/status"
 	"tulle/internal/trace"
@@ -242,55 +244,51 @@ func reached(ctx context.Context, host *look.Host, f doctor.Facts, peers []trace
 	list := make([]doctor.Reach, len(peers))
 	var wait sync.WaitGroup
 	for i, peer := range peers {
-		wait.Go(func() { list[i] = reach(ctx, host, tunnel, peer) })
+		wait.Go(func() { list[i] = tryPeer(ctx, host, tunnel, peer) })
 	}
 	wait.Wait()
 	return list
 }
 
-// reach tries one peer.
-func reach(ctx context.Context, host *look.Host, tunnel trace.Link, peer trace.Peer) doctor.Reach {
+// tryPeer tries one peer as tulled does, and then what says more of a fault.
+func tryPeer(ctx context.Context, host *look.Host, tunnel trace.Link, peer trace.Peer) doctor.Reach {
 	r := doctor.Reach{Peer: peer.Name, Port: tunnel.Port, Overhead: trace.Overhead(tunnel.Local)}
+	r.Target = reach.Target{Overlay: subnet.Gateway(peer.Subnets[0]), MTU: tunnel.MTU}
 	for _, a := range peer.Addrs {
 		if a.BitLen() == tunnel.Local.BitLen() {
-			r.Addr = a
+			r.Target.Underlay = a
 		}
 	}
-	r.Tunnel = subnet.Gateway(peer.Subnets[0])
-	var src netip.Addr
-	for _, a := range tunnel.Addrs {
-		if a.Addr().BitLen() == r.Tunnel.BitLen() && !a.Addr().IsLinkLocalUnicast() {
-			src = a.Addr()
-		}
-	}
-	if !src.IsValid() || !r.Addr.IsValid() {
+	inside := slices.ContainsFunc(tunnel.Addrs, func(a netip.Prefix) bool {
+		return a.Addr().BitLen() == r.Target.Overlay.BitLen() && !a.Addr().IsLinkLocalUnicast()
+	})
+	if !inside || !r.Target.Underlay.IsValid() {
 		return r
 	}
-	const small = 100
-	r.Small = outcome(look.Ping(ctx, src, r.Tunnel, small))
-	if r.Small == doctor.Lost {
-		r.Ping = outcome(look.Ping(ctx, netip.Addr{}, r.Addr, small))
-		if n, ok := host.Neigh(tunnel.Name, r.Tunnel); ok && r.Ping == doctor.Answered {
-			r.Soft = outcome(look.Tunnelled(ctx, tunnel, src, r.Tunnel, r.Addr, n.MAC))
-		}
-		return r
+	var err error
+	if r.Sample, err = reach.Look(ctx, r.Target); err != nil {
+		return doctor.Reach{Peer: peer.Name} // nothing can be said
 	}
-	r.Size = tunnel.MTU
-	if r.Full = outcome(look.Ping(ctx, src, r.Tunnel, r.Size)); r.Full == doctor.Lost {
-		r.Largest = look.Largest(ctx, src, r.Tunnel, small, r.Size)
-	}
-	if r.TCP = outcome(look.TCP(ctx, src, r.Tunnel)); r.TCP == doctor.Lost {
-		r.TCPSoft = outcome(look.SYN(ctx, src, r.Tunnel))
+	switch r.Verdict() {
+	case reach.Blocked:
+		r.Wrapped = wrapped(ctx, host, tunnel, r.Target)
+	case reach.Hole:
+		r.Largest = reach.Largest(ctx, r.Target)
 	}
 	return r
 }
 
-func outcome(answered bool, err error) doctor.Outcome {
-	switch {
-	case err != nil:
-		return doctor.NotTried
-	case answered:
-		return doctor.Answered
+// wrapped tries a peer without the kernel's VXLAN.
+func wrapped(ctx context.Context, host *look.Host, tunnel trace.Link, t reach.Target) reach.Outcome {
+	n, ok := host.Neigh(tunnel.Name, t.Overlay)
+	ours, err1 := net.ParseMAC(tunnel.MAC)
+	theirs, err2 := net.ParseMAC(n.MAC)
+	if !ok || err1 != nil || err2 != nil {
+		return reach.Untried
 	}
-	return doctor.Lost
+	o, err := reach.Wrapped(ctx, reach.Tunnel{VNI: tunnel.VNI, Port: tunnel.Port, Local: tunnel.Local, Remote: t.Underlay, MAC: ours, PeerMAC: theirs}, t.Overlay)
+	if err != nil {
+		return reach.Untried
+	}
+	return o
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"tulle/internal/reach"
 	"tulle/internal/ruleset"
 	"tulle/internal/status"
 	"tulle/internal/trace"
@@ -40,11 +41,14 @@ func healthy() Facts {
 		Sysctls: map[string]string{
 			"net/ipv4/ip_forward": "1", "net/ipv4/conf/cni0/forwarding": "1", "net/ipv4/conf/tulle.1/forwarding": "1", "net/bridge/bridge-nf-call-iptables": "1",
 		},
-		Ways:    []Way{{"node2", trace.Trace{End: trace.End{Where: trace.AtNode}}}},
-		Back:    []Way{{"node2", trace.Trace{End: trace.End{Where: trace.AtPod}}}},
-		Reached: []Reach{{Peer: "node2", Addr: netip.MustParseAddr("192.0.2.12"), Port: 8472, Overhead: 50, Small: Answered, Full: Answered, Size: 1450, TCP: Answered}},
-		Disks:   []Disk{{Path: "/var/lib/tulle", Free: 1 << 30}},
-		CNI:     CNI{Runtime: "/run/containerd/containerd.sock", Dir: "/etc/cni/net.d", Confs: []Conf{{File: "/etc/cni/net.d/10-tulle.conflist", Plugins: []string{"tulle"}}}},
+		Ways: []Way{{"node2", trace.Trace{End: trace.End{Where: trace.AtNode}}}},
+		Back: []Way{{"node2", trace.Trace{End: trace.End{Where: trace.AtPod}}}},
+		Reached: []Reach{{
+			Peer: "node2", Port: 8472, Overhead: 50, Target: reach.Target{Underlay: netip.MustParseAddr("192.0.2.12"), MTU: 1450},
+			Sample: reach.Sample{Small: reach.Answered, Full: reach.Answered, Offloaded: reach.Answered},
+		}},
+		Disks: []Disk{{Path: "/var/lib/tulle", Free: 1 << 30}},
+		CNI:   CNI{Runtime: "/run/containerd/containerd.sock", Dir: "/etc/cni/net.d", Confs: []Conf{{File: "/etc/cni/net.d/10-tulle.conflist", Plugins: []string{"tulle"}}}},
 	}
 }
 
@@ -108,12 +112,12 @@ var faults = []struct {
 	{"a rule drops", func(f *Facts) {
 		f.Drops = []Drop{{"VXLAN", ruleset.Step{Table: "filter", Chain: "INPUT", Rule: "-j DROP", Delete: "iptables -D INPUT -j DROP"}}}
 	}, "rule-drops", "iptables -D INPUT -j DROP"},
-	{"a peer is silent", func(f *Facts) { f.Reached[0].Small, f.Reached[0].Ping = Lost, Lost }, "peer-silent", "192.0.2.12"},
-	{"a port is blocked", func(f *Facts) { f.Reached[0].Small, f.Reached[0].Ping = Lost, Answered }, "tunnel-blocked", "UDP port 8472"},
-	{"large packets are lost", func(f *Facts) { f.Reached[0].Full, f.Reached[0].Largest = Lost, 1350 }, "mtu-hole", "--mtu 1400"},
-	{"the kernel's checksums are wrong", func(f *Facts) { f.Reached[0].TCP, f.Reached[0].TCPSoft = Lost, Answered }, "checksum", "ethtool -K tulle.1"},
+	{"a peer is silent", func(f *Facts) { f.Reached[0].Small, f.Reached[0].Direct = reach.Lost, reach.Lost }, "peer-silent", "192.0.2.12"},
+	{"a port is blocked", func(f *Facts) { f.Reached[0].Small, f.Reached[0].Direct = reach.Lost, reach.Answered }, "tunnel-blocked", "UDP port 8472"},
+	{"large packets are lost", func(f *Facts) { f.Reached[0].Full, f.Reached[0].Largest = reach.Lost, 1350 }, "mtu-hole", "--mtu 1400"},
+	{"the kernel's checksums are wrong", func(f *Facts) { f.Reached[0].Offloaded, f.Reached[0].Computed = reach.Lost, reach.Answered }, "checksum", "ethtool -K tulle.1"},
 	{"the kernel's checksums of the tunnel are wrong", func(f *Facts) {
-		f.Reached[0].Small, f.Reached[0].Ping, f.Reached[0].Soft = Lost, Answered, Answered
+		f.Reached[0].Small, f.Reached[0].Direct, f.Reached[0].Wrapped = reach.Lost, reach.Answered, reach.Answered
 	}, "checksum", "ethtool -K eth0 tx off"},
 	{"the bridge is down", func(f *Facts) { f.Links[2].Up = false }, "bridge-down", "ip link set cni0 up"},
 	{"the bridge is another network's", func(f *Facts) { f.Links[2].Addrs = append(f.Links[2].Addrs, netip.MustParsePrefix("10.88.0.1/16")) }, "bridge-address", "10.88.0.1/16"},

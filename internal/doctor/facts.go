@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"tulle/internal/reach"
 	"tulle/internal/ruleset"
 	"tulle/internal/status"
 	"tulle/internal/trace"
@@ -66,32 +67,16 @@ type Drop struct {
 	Rule ruleset.Step
 }
 
-// Outcome is that of a probe.
-type Outcome int
-
-// The outcomes.
-const (
-	NotTried Outcome = iota
-	Lost
-	Answered
-)
-
 // Reach is how a peer answers.
 type Reach struct {
 	Peer     string
-	Addr     netip.Addr // on the underlay
-	Tunnel   netip.Addr // of the peer, inside the tunnel
-	Port     int        // of VXLAN
+	Target   reach.Target
+	Port     int // of VXLAN
 	Overhead int
 
-	Ping    Outcome // small, on the underlay
-	Small   Outcome // through the tunnel
-	Full    Outcome // through the tunnel, as large as it may be
-	Size    int     // of Full
-	Largest int     // that came through, if Full was lost
-	Soft    Outcome // as Small, with checksums that software made, if Small was lost
-	TCP     Outcome // through the tunnel, as the kernel sends it
-	TCPSoft Outcome // the same with a checksum that software made
+	reach.Sample
+	Largest int           // that came through, if those of the MTU were lost
+	Wrapped reach.Outcome // a small packet with checksums that software made, if others were lost
 }
 
 // Twice is an address of this host that another one answers for.

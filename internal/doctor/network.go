@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"tulle/internal/reach"
 	"tulle/internal/trace"
 )
 
@@ -124,22 +125,22 @@ func (e *examination) told(t trace.Trace) bool {
 // tables lead to.
 func (e *examination) reach(r Reach) {
 	switch {
-	case r.Small == Lost && r.Ping == Lost:
-		e.add("peer-silent", fmt.Sprintf("ping %s; see whether that host and its network run; if it is gone for good: tullectl lease release", r.Addr),
-			"%s answers neither at %s nor through the tunnel", r.Peer, r.Addr)
-	case r.Small == Lost && r.Soft == Answered, r.TCP == Lost && r.TCPSoft == Answered:
+	case r.Verdict() == reach.Silent:
+		e.add("peer-silent", fmt.Sprintf("ping %s; see whether that host and its network run; if it is gone for good: tullectl lease release", r.Target.Underlay),
+			"%s answers neither at %s nor through the tunnel", r.Peer, r.Target.Underlay)
+	case r.Wrapped == reach.Answered, r.Verdict() == reach.Checksum:
 		dev := "the device below"
 		if e.State.Underlay != nil {
 			dev = e.State.Underlay.Dev
 		}
 		e.add("checksum", fmt.Sprintf("ethtool -K %s tx-checksum-ip-generic off, on both hosts; or ethtool -K %s tx off", e.tunnel(), dev),
 			"what goes through the tunnel to %s is lost unless software makes its checksums: %s, or a device on the way, makes wrong ones", r.Peer, dev)
-	case r.Small == Lost:
+	case r.Verdict() == reach.Blocked:
 		e.add("tunnel-blocked", fmt.Sprintf("open UDP port %d between all nodes, in both directions; on %s: tullectl doctor, and tcpdump -ni any udp port %d", r.Port, r.Peer, r.Port),
-			"%s answers ping at %s, and nothing through the tunnel: UDP port %d does not pass, or tulled never ran there", r.Peer, r.Addr, r.Port)
-	case r.Full == Lost && r.Largest > 0:
+			"%s answers ping at %s, and nothing through the tunnel: UDP port %d does not pass, or tulled never ran there", r.Peer, r.Target.Underlay, r.Port)
+	case r.Verdict() == reach.Hole && r.Largest > 0:
 		e.add("mtu-hole", fmt.Sprintf("tullectl network set --mtu %d, with the Network's other fields; or mend the device in between", r.Largest+r.Overhead),
-			"of what goes through the tunnel to %s, packets of %d bytes arrive and of %d do not, though this host's MTU allows it", r.Peer, r.Largest, r.Size)
+			"of what goes through the tunnel to %s, packets of %d bytes arrive and of %d do not, though this host's MTU allows it", r.Peer, r.Largest, r.Target.MTU)
 	}
 }
 

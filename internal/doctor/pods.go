@@ -6,6 +6,9 @@ import (
 	"slices"
 )
 
+// example is where the packages put a configuration; a checkout has it in dist.
+const example = "/usr/share/doc/tulle/examples/10-tulle.conflist"
+
 // pods looks at the bridge, at the pods' devices, and at how runtimes call the
 // plugin.
 func (e *examination) pods() {
@@ -76,13 +79,13 @@ func (e *examination) cni() {
 	ours := slices.IndexFunc(good, func(conf Conf) bool { return slices.Contains(conf.Plugins, "tulle") })
 	switch {
 	case ours < 0 && len(good) == 0:
-		e.add("cni-none", fmt.Sprintf("install -D -m 0644 dist/10-tulle.conflist %s/10-tulle.conflist", c.Dir), "%s has no CNI configuration, so no pod starts", c.Dir)
+		e.add("cni-none", fmt.Sprintf("install -D -m 0644 %s %s/10-tulle.conflist", example, c.Dir), "%s has no CNI configuration, so no pod starts", c.Dir)
 	case ours < 0:
-		e.add("cni-other", fmt.Sprintf("install -D -m 0644 dist/10-tulle.conflist %s/10-tulle.conflist, and remove %s", c.Dir, good[0].File), "no CNI configuration names the plugin tulle; pods are attached as %s says", good[0].File)
+		e.add("cni-other", fmt.Sprintf("install -D -m 0644 %s %s/10-tulle.conflist, and remove %s", example, c.Dir, good[0].File), "no CNI configuration names the plugin tulle; pods are attached as %s says", good[0].File)
 	case ours > 0:
 		e.add("cni-other", "remove "+good[0].File, "%s comes before %s, so pods are attached by %s", good[0].File, good[ours].File, few(good[0].Plugins))
 	}
 	if ours >= 0 && c.Plugin != "" {
-		e.add("cni-plugin", "make install, or put the program tulle at "+c.Path, "the CNI plugin %s is of no use: %s", c.Path, c.Plugin)
+		e.add("cni-plugin", "install the package tulle again, or put the program tulle at "+c.Path, "the CNI plugin %s is of no use: %s", c.Path, c.Plugin)
 	}
 }

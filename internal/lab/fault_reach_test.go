@@ -21,8 +21,8 @@ func TestFaultsOnTheWayAreToldApart(t *testing.T) {
 		"node2": {"nft add rule inet fault input udp dport 8472 drop", flushFaults, "blocked"},
 		"node3": {"ip link set eth0 down", "ip link set eth0 up", "silent"},
 		"node4": {"nft add rule inet fault input udp dport 8472 meta length '>' 1400 drop", flushFaults, "mtu-hole"},
-		// What has its checksum computed by the device says so (internal/reach).
-		"node5": {"nft add rule inet fault input iifname tulle.1 udp dport 9 @th,216,24 0x746865 drop", flushFaults, "checksum"},
+		// What has its checksum computed by the device is the kernel's own, with options.
+		"node5": {"nft add rule inet fault input iifname tulle.1 tcp dport 9 tcp doff '>' 5 drop", flushFaults, "checksum"},
 	}
 	stopDaemon(t, node, syscall.SIGTERM)
 	startReady(t, node, "--probe-interval=100ms")

@@ -13,6 +13,9 @@ import (
 
 const etherARP = 0x0806
 
+// arpTime is how long an answer may take.
+const arpTime = 250 * time.Millisecond
+
 // Twice asks the hosts on a device's link whether one of them has an IPv4
 // address of this host (RFC 5227, section 2.1.1), and returns the MAC address of
 // the one that does.
@@ -41,7 +44,7 @@ func Twice(ctx context.Context, dev string, a netip.Addr) (string, error) {
 		if err := unix.Sendto(fd, arpProbe(i.HardwareAddr, a), 0, broadcast); err != nil {
 			return "", err
 		}
-		for deadline := time.Now().Add(answerTime / 2); time.Now().Before(deadline) && ctx.Err() == nil; {
+		for deadline := time.Now().Add(arpTime); time.Now().Before(deadline) && ctx.Err() == nil; {
 			n, _, err := unix.Recvfrom(fd, buf, 0)
 			if err != nil {
 				continue // nothing came for a while

@@ -1,5 +1,5 @@
 // Package look reads what a host is like: the tables of its kernel, its files,
-// and what answers on its network. It changes nothing, and needs no daemon.
+// and who has its address. It changes nothing, and needs no daemon.
 package look
 
 import (

@@ -16,53 +16,69 @@ import (
 // smallSize is the size of a small packet, IP header included.
 const smallSize = 84
 
-// echo sends an ICMP echo request of size bytes, IP header included, and returns
-// the time until the answer.
-func echo(ctx context.Context, dst netip.Addr, size int) (time.Duration, error) {
-	v4 := dst.Is4()
-	proto, header := unix.IPPROTO_ICMPV6, 40+8
-	var kind, reply icmp.Type = ipv6.ICMPTypeEchoRequest, ipv6.ICMPTypeEchoReply
-	if v4 {
-		proto, header = unix.IPPROTO_ICMP, 20+8
-		kind, reply = ipv4.ICMPTypeEcho, ipv4.ICMPTypeEchoReply
+// request is an ICMP echo request, and what its answer is known by.
+type request struct {
+	dst    netip.Addr
+	proto  int
+	reply  icmp.Type
+	id     int
+	cookie uint64
+	size   int // IP header included
+	packet []byte
+}
+
+// newRequest makes a request of size bytes, IP header included.
+func newRequest(dst netip.Addr, size int) (request, error) {
+	r := request{dst: dst, proto: unix.IPPROTO_ICMPV6, reply: ipv6.ICMPTypeEchoReply, id: rand.N(1 << 16), cookie: rand.Uint64(), size: size}
+	var kind icmp.Type = ipv6.ICMPTypeEchoRequest
+	headers := ipv6.HeaderLen + 8
+	if dst.Is4() {
+		r.proto, r.reply, kind = unix.IPPROTO_ICMP, ipv4.ICMPTypeEchoReply, ipv4.ICMPTypeEcho
+		headers = ipv4.HeaderLen + 8
 	}
-	s, err := dial(ctx, dst, 0, unix.SOCK_RAW, proto)
-	if err != nil {
-		return 0, err
-	}
-	defer s.close()
-	id, cookie := rand.N(1<<16), rand.Uint64()
-	data := make([]byte, max(8, size-header))
-	binary.BigEndian.PutUint64(data, cookie)
-	packet, err := (&icmp.Message{Type: kind, Body: &icmp.Echo{ID: id, Data: data}}).Marshal(nil)
-	if err != nil {
-		return 0, err
-	}
-	start := time.Now()
-	if err := s.send(packet); err != nil {
-		return 0, err
-	}
-	for buf := make([]byte, size+headersMost); ; {
+	data := make([]byte, max(8, size-headers))
+	binary.BigEndian.PutUint64(data, r.cookie)
+	var err error
+	r.packet, err = (&icmp.Message{Type: kind, Body: &icmp.Echo{ID: r.id, Data: data}}).Marshal(nil)
+	return r, err
+}
+
+// await returns when the answer is there.
+func (r request) await(s socket) error {
+	for buf := make([]byte, r.size+headersMost); ; {
 		n, err := s.receive(buf)
 		if err != nil {
-			return 0, err
+			return err
 		}
-		answer := buf[:n]
-		if v4 { // a raw socket of IPv4 shows the IP header (raw(7))
-			if n < 20 || n < int(answer[0]&15)*4 {
-				continue
-			}
-			answer = answer[int(answer[0]&15)*4:]
-		}
-		m, err := icmp.ParseMessage(proto, answer)
-		if err != nil || m.Type != reply {
+		answer := payload(r.dst, buf[:n])
+		m, err := icmp.ParseMessage(r.proto, answer)
+		if err != nil || m.Type != r.reply || len(answer) != len(r.packet) {
 			continue
 		}
-		if e, ok := m.Body.(*icmp.Echo); ok && e.ID == id && len(e.Data) == len(data) && binary.BigEndian.Uint64(e.Data) == cookie {
-			return time.Since(start), nil
+		if e, ok := m.Body.(*icmp.Echo); ok && e.ID == r.id && binary.BigEndian.Uint64(e.Data) == r.cookie {
+			return nil
 		}
 	}
 }
 
-// headersMost is the most that an IPv4 header takes.
-const headersMost = 60
+// echo sends an ICMP echo request of size bytes, IP header included, and returns
+// the time until the answer.
+func echo(ctx context.Context, dst netip.Addr, size int) (time.Duration, error) {
+	r, err := newRequest(dst, size)
+	if err != nil {
+		return 0, err
+	}
+	s, err := dial(ctx, netip.Addr{}, dst, 0, unix.SOCK_RAW, r.proto)
+	if err != nil {
+		return 0, err
+	}
+	defer s.close()
+	start := time.Now()
+	if err := s.send(r.packet); err != nil {
+		return 0, err
+	}
+	if err := r.await(s); err != nil {
+		return 0, err
+	}
+	return time.Since(start), nil
+}

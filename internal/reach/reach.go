@@ -37,7 +37,7 @@ type Sample struct {
 	Lost  int           // of them, not answered
 	Small Outcome       // a small packet through the overlay
 	Full  Outcome       // one of Target.MTU bytes, not to be fragmented
-	// A UDP datagram whose checksum is left to the device, which is where a faulty
+	// A TCP segment whose checksum is left to the device, which is where a faulty
 	// one goes wrong, and one whose checksum is computed before.
 	Offloaded, Computed Outcome
 	Direct              Outcome // a small packet to the underlay address
@@ -78,6 +78,21 @@ func Look(ctx context.Context, t Target) (Sample, error) {
 	}
 	s.Computed, err = try(ctx, func() error { return knockComputed(ctx, t.Overlay) })
 	return s, err
+}
+
+// Largest finds the largest packet that a node answers through the overlay, where
+// small ones are answered and those of Target.MTU are not.
+func Largest(ctx context.Context, t Target) int {
+	good, bad := smallSize, t.MTU
+	for bad-good > 1 && ctx.Err() == nil {
+		middle := (good + bad) / 2
+		if o, _ := try(ctx, func() error { _, err := echo(ctx, t.Overlay, middle); return err }); o == Answered {
+			good = middle
+		} else {
+			bad = middle
+		}
+	}
+	return good
 }
 
 // try makes a probe until it is answered or has been lost Tries times. It is lost

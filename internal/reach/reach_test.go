@@ -3,6 +3,7 @@ package reach
 import (
 	"context"
 	"errors"
+	"net"
 	"net/netip"
 	"os/exec"
 	"runtime"
@@ -80,7 +81,7 @@ func TestLook(t *testing.T) {
 		{"nobody there", "", target("192.0.2.99"), Silent},
 		{"no route", "", target("198.51.100.1"), Silent},
 		{"answered beside the overlay", "", Target{Overlay: netip.MustParseAddr("192.0.2.99"), Underlay: netip.MustParseAddr("192.0.2.2"), MTU: 1450}, Blocked},
-		{"closed ports are kept quiet about", "nft add rule inet fault input udp dport 9 drop", target("192.0.2.2"), Good},
+		{"closed ports are kept quiet about", "nft add rule inet fault input tcp dport 9 drop", target("192.0.2.2"), Good},
 	} {
 		sh(t, `nsenter --net=/proc/$1/ns/net sh -eu -c "
 nft add table inet fault
@@ -101,9 +102,74 @@ $2"`, far, tt.fault)
 	}
 }
 
-// spoil drops what holds the words of a datagram whose checksum the device
-// computes, which is what a wrong checksum comes to.
-const spoil = `nft add rule inet fault input udp dport 9 @th,216,24 0x746865 drop`
+// spoil drops segments whose checksum the device computes, which is what a wrong
+// checksum comes to: those that the kernel makes have options.
+const spoil = `nft add rule inet fault input tcp dport 9 tcp doff '>' 5 drop`
+
+func TestLargest(t *testing.T) {
+	far := host(t)
+	const most = 1234
+	sh(t, `nsenter --net=/proc/$1/ns/net sh -eu -c "
+nft add table inet fault
+nft add chain inet fault input '{ type filter hook input priority 0; }'
+nft add rule inet fault input meta length '>' $2 drop"`, far, strconv.Itoa(most))
+	for _, addr := range []string{"192.0.2.2", "2001:db8::2"} {
+		if got := Largest(t.Context(), target(addr)); got != most {
+			t.Errorf("Largest of %s = %d, want %d", addr, got, most)
+		}
+	}
+}
+
+// TestWrapped has a VXLAN device at each end; the far kernel takes nothing with a
+// wrong checksum.
+func TestWrapped(t *testing.T) {
+	far := host(t)
+	const device = `ip link add tulle.1 address $1 type vxlan id 1 dstport 8472 local $2 dev eth0 nolearning udpcsum
+ip address add $3/32 dev tulle.1
+ip link set tulle.1 up
+ip route add $4/32 dev tulle.1
+ip neigh add $4 lladdr $5 dev tulle.1
+bridge fdb add $5 dev tulle.1 dst $6`
+	near, there := []string{"02:00:00:00:00:01", "192.0.2.1", "10.244.1.0"}, []string{"02:00:00:00:00:02", "192.0.2.2", "10.244.2.0"}
+	sh(t, device, near[0], near[1], near[2], there[2], there[0], there[1])
+	if out, err := exec.Command("nsenter", "--net=/proc/"+far+"/ns/net", "sh", "-euc", device, "sh", there[0], there[1], there[2], near[2], near[0], near[1]).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	mac := func(text string) net.HardwareAddr {
+		m, err := net.ParseMAC(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	addr := netip.MustParseAddr
+	tunnel := Tunnel{VNI: 1, Port: 8472, Local: addr(near[1]), Remote: addr(there[1]), MAC: mac(near[0]), PeerMAC: mac(there[0])}
+	if got, err := Wrapped(t.Context(), tunnel, addr(there[2])); got != Answered || err != nil {
+		t.Errorf("Wrapped = %s, %v; want it answered", got, err)
+	}
+	other := tunnel
+	other.VNI = 2
+	if got, err := Wrapped(t.Context(), other, addr(there[2])); got != Lost || err != nil {
+		t.Errorf("Wrapped for another VNI = %s, %v; want it lost", got, err)
+	}
+	if got, err := Wrapped(t.Context(), tunnel, addr("fd42::")); got != Untried || err != nil {
+		t.Errorf("Wrapped for IPv6 = %s, %v; want it untried", got, err)
+	}
+}
+
+// TestDatagram: what comes in with its checksum is the datagram of RFC 768.
+func TestDatagram(t *testing.T) {
+	t.Parallel()
+	for _, addrs := range [][2]string{{"192.0.2.1", "192.0.2.2"}, {"2001:db8::1", "2001:db8::2"}} {
+		src, dst := netip.MustParseAddr(addrs[0]), netip.MustParseAddr(addrs[1])
+		for _, data := range []string{"", "odd", "even"} {
+			b := datagram(src, dst, 50000, 9, []byte(data))
+			if sum := checksum(pseudo(src, dst, unix.IPPROTO_UDP, len(b)), b); sum != 0 {
+				t.Errorf("%s to %s, %q: the checksum is off by %#x", src, dst, data, sum)
+			}
+		}
+	}
+}
 
 func TestLookEndsWithItsContext(t *testing.T) {
 	host(t)

@@ -23,8 +23,9 @@ type socket struct {
 var ErrNoSocket = errors.New("no socket for probes, which need the capability CAP_NET_RAW")
 
 // dial opens a socket that never fragments what it sends, whatever the kernel
-// has heard of the way. Its time is Timeout, and ends with ctx.
-func dial(ctx context.Context, dst netip.Addr, port uint16, kind, proto int) (socket, error) {
+// has heard of the way. It sends from src, or from what the kernel chooses where
+// src is none. Its time is Timeout, and ends with ctx.
+func dial(ctx context.Context, src, dst netip.Addr, port uint16, kind, proto int) (socket, error) {
 	family, level, discover, probe, errs := unix.AF_INET, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE, unix.IP_RECVERR
 	if dst.Is6() {
 		family, level, discover, probe, errs = unix.AF_INET6, unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_PROBE, unix.IPV6_RECVERR
@@ -34,7 +35,13 @@ func dial(ctx context.Context, dst netip.Addr, port uint16, kind, proto int) (so
 		return socket{}, fmt.Errorf("%w: %w", ErrNoSocket, err)
 	}
 	s := socket{file: os.NewFile(uintptr(fd), dst.String())}
-	if s.conn, err = s.file.SyscallConn(); err == nil {
+	if src.IsValid() {
+		err = unix.Bind(fd, sockaddr(src, 0))
+	}
+	if err == nil {
+		s.conn, err = s.file.SyscallConn()
+	}
+	if err == nil {
 		err = errors.Join(
 			unix.SetsockoptInt(fd, level, discover, probe),
 			unix.SetsockoptInt(fd, level, errs, 1), // raw sockets hear of no errors without it (raw(7))
