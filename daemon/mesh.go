@@ -164,7 +164,7 @@ func (d *daemon) mesh(ctx context.Context) status.Mesh {
 		g.Go(func() error {
 			told, err := ask(ctx, client, here, r.Lease, d.config.MeshPort)
 			if err != nil {
-				told = status.Reached{Error: err.Error()}
+				told = status.Reached{Error: err.Error(), Peers: map[string]status.Reach{}}
 			}
 			told.Node, told.Subnet = r.Node, subnetsText(r.Lease) // which etcd knows better than the peer
 			mu.Lock()

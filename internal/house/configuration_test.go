@@ -103,8 +103,16 @@ func TestEnvironmentFile(t *testing.T) {
 		want[variable(name)] = true
 	}
 	have := map[string]bool{}
-	for _, name := range variableName.FindAllString(read(t, "dist/tulled.default"), -1) {
+	const file = "dist/tulled.default"
+	for _, name := range variableName.FindAllString(read(t, file), -1) {
 		have[name] = true
+	}
+	lines := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^#(TULLED_\w+)=`).FindAllStringSubmatch(read(t, file), -1) {
+		if lines[m[1]] {
+			t.Errorf("%s tells of %s twice", file, m[1])
+		}
+		lines[m[1]] = true
 	}
 	if !maps.Equal(have, want) {
 		t.Errorf("variables in dist/tulled.default:\n%s\nwant those of tulled's flags:\n%s", slices.Sorted(maps.Keys(have)), slices.Sorted(maps.Keys(want)))

@@ -65,6 +65,28 @@ func TestLinksLeadSomewhere(t *testing.T) {
 	}
 }
 
+// TestEveryPageIsLinked: who begins with the README comes to every page.
+func TestEveryPageIsLinked(t *testing.T) {
+	t.Parallel()
+	seen, next := map[string]bool{}, []string{"README.md"}
+	for len(next) > 0 {
+		name := next[0]
+		next = next[1:]
+		if seen[name] || !strings.HasSuffix(name, ".md") {
+			continue
+		}
+		seen[name] = true
+		for _, m := range link.FindAllStringSubmatch(read(t, name), -1) {
+			next = append(next, path.Join(path.Dir(name), m[1]))
+		}
+	}
+	for _, name := range files(t, ".md") {
+		if !seen[name] {
+			t.Errorf("no link leads from the README to %s", name)
+		}
+	}
+}
+
 var goFile = regexp.MustCompile("`([a-z0-9_/-]+/[a-z0-9_]+\\.go)`")
 
 // TestNamedFilesExist: the documentation names files of the code, which move.
