@@ -24,7 +24,7 @@ var forwardFaults = []rowFault{
 // iptablesFaults are those of rules that stand in iptables only where tulled works
 // with it.
 var iptablesFaults = []rowFault{
-	{name: "iptables -F and -X", do: "$IPTABLES -F; $IPTABLES -X", told: "add jump $IPTABLES filter FORWARD", lossless: true},
+	{name: "iptables -F and -X", asleep: true, do: "$IPTABLES -F; $IPTABLES -X", told: "add jump $IPTABLES filter FORWARD", lossless: true},
 	{name: "nft flush ruleset", do: "nft flush ruleset", lossless: true},
 	{name: "rule inserted", do: "$IPTABLES -t nat -I TULLE-POSTROUTING -s $ELSE -j RETURN", told: "set chain", lossless: true},
 	{name: "rule of NonMasquerade deleted", do: "$IPTABLES -t nat -D TULLE-POSTROUTING -s $PODS -d $KEPT -j RETURN", told: "set chain $IPTABLES nat", lossless: true},
@@ -38,8 +38,8 @@ var iptablesFaults = []rowFault{
 // nftablesFaults are those of the table that is there where tulled works with
 // nftables.
 var nftablesFaults = []rowFault{
-	{name: "iptables -F and -X", do: "$IPTABLES -F; $IPTABLES -X; $IPTABLES -P INPUT ACCEPT; $IPTABLES -P FORWARD ACCEPT", told: "add jump $IPTABLES filter FORWARD", lossless: true},
-	{name: "nft flush ruleset", do: "nft flush ruleset; $IPTABLES -P INPUT ACCEPT; $IPTABLES -P FORWARD ACCEPT; $IPTABLES -t nat -P POSTROUTING ACCEPT", lossless: true},
+	{name: "iptables -F and -X", asleep: true, do: "$IPTABLES -F; $IPTABLES -X; $IPTABLES -P INPUT ACCEPT; $IPTABLES -P FORWARD ACCEPT", told: "add jump $IPTABLES filter FORWARD", lossless: true},
+	{name: "nft flush ruleset", asleep: true, do: "nft flush ruleset; $IPTABLES -P INPUT ACCEPT; $IPTABLES -P FORWARD ACCEPT; $IPTABLES -t nat -P POSTROUTING ACCEPT", lossless: true},
 	{name: "own table deleted", do: "nft delete table $TABLES tulle", lossless: true},
 	{name: "own table flushed", do: "nft flush table $TABLES tulle", lossless: true},
 	{name: "own table asleep", do: "nft add table $TABLES tulle '{ flags dormant; }'", lossless: true},
@@ -51,8 +51,8 @@ var nftablesFaults = []rowFault{
 	{name: "own rule replaced", do: "nft replace rule $TABLES tulle output handle $(nft -a list chain $TABLES tulle output | sed -n 's/.*notrack # handle //p') udp dport 9 notrack", told: "set chain nftables $TABLES tulle output", lossless: true},
 	{name: "own chain with a policy that drops", do: "nft add chain $TABLES tulle prerouting '{ policy drop; }'", told: "set chain nftables $TABLES tulle prerouting"},
 	{name: "a stranger's chain in our table", do: "nft add chain $TABLES tulle mine", told: "delete chain nftables $TABLES tulle mine", lossless: true},
-	{name: "table of iptables deleted and made again", do: "nft delete table $TABLES filter; $IPTABLES -P INPUT ACCEPT; $IPTABLES -P FORWARD ACCEPT", lossless: true},
-	{name: "table of iptables deleted and made again to drop", do: "nft delete table $TABLES filter; $IPTABLES -P INPUT ACCEPT; $IPTABLES -P FORWARD DROP", undo: "$IPTABLES -P FORWARD ACCEPT"},
+	{name: "table of iptables deleted and made again", asleep: true, do: "nft delete table $TABLES filter; $IPTABLES -P INPUT ACCEPT; $IPTABLES -P FORWARD ACCEPT", lossless: true},
+	{name: "table of iptables deleted and made again to drop", asleep: true, do: "nft delete table $TABLES filter; $IPTABLES -P INPUT ACCEPT; $IPTABLES -P FORWARD DROP", undo: "$IPTABLES -P FORWARD ACCEPT"},
 }
 
 // kept is of a network that sees pods' own addresses, of each family.
