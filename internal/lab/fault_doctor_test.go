@@ -51,6 +51,7 @@ type doctorFault struct {
 	flags    []string                        // of doctor
 	want     []string                        // ids of findings: these and no others
 	may      []string                        // ids of findings that may follow from the fault
+	or       []string                        // what it says instead where the kernel has given up asking for a neighbour
 	words    []string                        // in the text or the command of one of them
 }
 
@@ -61,7 +62,7 @@ var doctorFaults = []doctorFault{
 	{name: "a stranger's route in the place of ours", do: "ip route replace $DST via 192.0.2.1 proto static", undo: "ip route del $DST via 192.0.2.1", want: []string{"kernel-differs", "way"}, words: []string{"ip route del"}},
 	{name: "a more exact route than ours", do: "ip route add $HALF via 192.0.2.1 proto static", undo: "ip route del $HALF", want: []string{"way"}, words: []string{"another route leads", "/25 dev eth0 table main"}},
 	{name: "a blackhole in another table", do: "ip route add blackhole $DST table 99; ip rule add to $DST table 99 pref 50", undo: "ip rule del pref 50; ip route flush table 99", want: []string{"way"}, words: []string{"ip route del blackhole"}},
-	{name: "a route to the other node by another device", do: "ip link add dev9 type veth peer name dev8; ip link set dev8 up; ip link set dev9 up; ip route add $PEER dev dev9", undo: "ip link del dev9", want: []string{"peer-silent", "underlay-other"}, words: []string{"dev9"}},
+	{name: "a route to the other node by another device", do: "ip link add dev9 type veth peer name dev8; ip link set dev8 up; ip link set dev9 up; ip route add $PEER dev dev9", undo: "ip link del dev9", want: []string{"peer-silent", "underlay-other"}, or: []string{"way"}, words: []string{"dev9"}},
 	{name: "forwarding off", stopped: true, do: "sysctl -qw net.ipv4.ip_forward=0", undo: "sysctl -qw net.ipv4.ip_forward=1", want: []string{"forwarding", quiet}, words: []string{"sysctl -w net.ipv4.ip_forward=1"}},
 	{name: "forwarding of the pods' bridge off", do: "sysctl -qw net.ipv4.conf.cni0.forwarding=0", undo: "sysctl -qw net.ipv4.conf.cni0.forwarding=1", want: []string{"forwarding"}, words: []string{"net.ipv4.conf.cni0.forwarding=1"}},
 	{name: "bridges hide from netfilter", stopped: true, do: "sysctl -qw net.bridge.bridge-nf-call-iptables=0", undo: "sysctl -qw net.bridge.bridge-nf-call-iptables=1", want: []string{"bridge-netfilter", quiet}, words: []string{"net.bridge.bridge-nf-call-iptables=1"}},
@@ -219,7 +220,7 @@ func (v victim) examined(t *testing.T, f doctorFault, right string) {
 	found := doctorOf(t, v.Host, f.flags...)
 	found = slices.DeleteFunc(found, func(one doctor.Finding) bool { return slices.Contains(f.may, one.ID) })
 	slices.Sort(f.want)
-	if got := ids(found); !slices.Equal(got, f.want) {
+	if got := ids(found); !slices.Equal(got, f.want) && (f.or == nil || !slices.Equal(got, f.or)) {
 		t.Errorf("doctor says %s, want %s:\n%s", got, f.want, told(found))
 	}
 	for _, words := range f.words {
