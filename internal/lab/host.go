@@ -182,6 +182,8 @@ func (h *Host) call(ctx context.Context, method string, args, reply any) error {
 	select {
 	case <-call.Done:
 	case <-ctx.Done():
+		client.Close()
+		<-call.Done // nobody writes to reply from now on
 		return context.Cause(ctx)
 	}
 	if call.Error != nil {
