@@ -50,27 +50,33 @@ func (b *broom) reservesOurs(path string) (bool, error) {
 	}
 	told := 0
 	for _, file := range files {
-		name := file.Name()
-		addr := name
-		switch {
-		case name == "lock":
-			continue
-		case strings.HasPrefix(name, "last_reserved_ip."):
-			text, err := os.ReadFile(filepath.Join(path, name))
-			if err != nil {
-				return false, fmt.Errorf("read reserved address: %w", err)
-			}
-			addr = strings.TrimSpace(string(text))
-		default:
-			if _, after, ok := strings.Cut(name, "_"); ok { // the second name of a reservation
-				addr = after
-			}
+		addrs, err := reserved(path, file.Name())
+		if err != nil {
+			return false, fmt.Errorf("read reserved address: %w", err)
 		}
-		a, err := netip.ParseAddr(addr)
-		if err != nil || !slices.ContainsFunc(b.subnets, func(s netip.Prefix) bool { return s.Contains(a) }) {
-			return false, nil
+		for _, addr := range addrs {
+			a, err := netip.ParseAddr(addr)
+			if err != nil || !slices.ContainsFunc(b.subnets, func(s netip.Prefix) bool { return s.Contains(a) }) {
+				return false, nil
+			}
+			told++
 		}
-		told++
 	}
 	return told > 0, nil
+}
+
+// reserved is the addresses that a file of a folder tells of, if it is one of those that
+// cni-shim/directory.go describes.
+func reserved(folder, name string) ([]string, error) {
+	switch {
+	case name == "lock":
+		return nil, nil
+	case name == "announce", strings.HasPrefix(name, "last_reserved_ip."):
+		text, err := os.ReadFile(filepath.Join(folder, name))
+		return strings.Fields(string(text)), err
+	}
+	if _, addr, ok := strings.Cut(name, "_"); ok { // the second name of a reservation
+		name = addr
+	}
+	return []string{name}, nil
 }

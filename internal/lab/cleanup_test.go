@@ -93,8 +93,20 @@ func TestCleanup(t *testing.T) {
 		t.Errorf("the pod that was attached: %v", err)
 	}
 
-	// As a host is left in real life: tulled is stopped, its pods are gone.
+	// As a host is left in real life: tulled is stopped, its pods are gone. One of them
+	// had a MAC of its own, which the plugin remembers.
 	startReady(t, h)
+	const ownMAC = `unshare --net sleep 60 & pid=$!
+		while [ "$(readlink /proc/$pid/ns/net)" = "$(readlink /proc/$$/ns/net)" ]; do sleep 0.01; done
+		for verb in ADD DEL; do
+			echo '{"cniVersion": "1.0.0", "name": "tulle", "type": "tulle"}' |
+				CNI_COMMAND=$verb CNI_CONTAINERID=mac CNI_NETNS=/proc/$pid/ns/net CNI_IFNAME=eth0 CNI_PATH=/ CNI_ARGS=MAC=0a:00:00:00:00:01 tulle
+		done
+		kill $pid
+		test -s /var/lib/cni/networks/tulle/announce`
+	if _, err := h.Exec(t.Context(), "sh", "-euc", ownMAC); err != nil {
+		t.Fatal(err)
+	}
 	if err := l.RemovePod(t.Context(), pod); err != nil {
 		t.Fatal(err)
 	}
