@@ -295,26 +295,38 @@ func sumOf(t *testing.T, text, name string) float64 {
 	return sum
 }
 
-// journal is the daemon's log from a moment on.
+// journal is a daemon's log from a moment on.
 type journal struct {
 	path string
 	from int
 }
 
-func (h *Host) journal(t *testing.T) journal {
+func (h *Host) journal(t *testing.T) journal { return h.journalOf(t, daemonName) }
+
+func (h *Host) journalOf(t *testing.T, program string) journal {
 	t.Helper()
-	j := journal{path: h.Log(daemonName)}
-	j.from = len(j.text(t))
+	j := journal{path: h.Log(program)}
+	j.from = len(j.whole(t))
 	return j
 }
 
-func (j journal) text(t *testing.T) string {
+func (j journal) whole(t *testing.T) string {
 	t.Helper()
 	text, err := os.ReadFile(j.path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return string(text[j.from:])
+}
+
+// reachTold is what a look at a peer tells. It is chance which looks fall into a
+// fault, and one tells of it up to some seconds later.
+var reachTold = regexp.MustCompile(`(?m)^.*a peer is (not reached|reached again).*\n`)
+
+// text is the log without what looks at peers tell.
+func (j journal) text(t *testing.T) string {
+	t.Helper()
+	return reachTold.ReplaceAllString(j.whole(t), "")
 }
 
 func (j journal) count(t *testing.T, words string) int {

@@ -131,8 +131,7 @@ func twoNetworks(t *testing.T, direct bool) {
 		heals(t, rowsAre(t, node, both))
 	})
 	t.Run("the first is stopped and started again", func(t *testing.T) {
-		log := journal{path: node.Log(secondName)}
-		log.from = len(log.text(t))
+		log := node.journalOf(t, secondName)
 		probe, own := secondProbe(), first.probe(t)
 		stopDaemon(t, node, unix.SIGTERM)
 		startReady(t, node)
@@ -205,8 +204,7 @@ func twoNetworks(t *testing.T, direct bool) {
 	})
 	t.Run("a configuration that would disturb the first is not followed", func(t *testing.T) {
 		silent(t, func() {
-			log := journal{path: node.Log(secondName)}
-			log.from = len(log.text(t))
+			log := node.journalOf(t, secondName)
 			probe := secondProbe()
 			l.put(t, secondPrefix+"/config", `{"Network":"10.99.0.0/16","Backend":{"VNI":1}}`)
 			heals(t, log.tells(t, "another tulled of this host has the device tulle.1"))
