@@ -95,8 +95,11 @@ func legacyRules() (bool, error) {
 		}
 	}
 	tables, err := openLegacy(jumps)
+	if errors.Is(err, unix.EPERM) {
+		return false, fmt.Errorf("look at the tables of legacy iptables, which this host has: %w; give tulled the capability CAP_NET_RAW", err)
+	}
 	if err != nil {
-		return false, fmt.Errorf("look at legacy tables: %w", err)
+		return false, fmt.Errorf("look at the tables of legacy iptables: %w", err)
 	}
 	defer tables.close()
 	empty := map[string]int{"filter": 3 + 1, "nat": 4 + 1}

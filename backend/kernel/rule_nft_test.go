@@ -203,6 +203,36 @@ func TestNFTRulesWithoutPrograms(t *testing.T) {
 	}
 }
 
+// The right to read legacy tables is asked for where there are some, and not elsewhere.
+func TestFirewallsWithoutRawSockets(t *testing.T) {
+	for _, test := range []struct {
+		name, command string
+		want          string // in the error
+	}{
+		{"no legacy tables", "true", ""},
+		{"legacy tables", "iptables-legacy -A FORWARD -j ACCEPT", "CAP_NET_RAW"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			fresh(t)
+			run(t, test.command)
+			// Of this thread alone, which ends with the test.
+			header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+			var data [2]unix.CapUserData
+			if err := unix.Capget(&header, &data[0]); err != nil {
+				t.Fatal(err)
+			}
+			data[0].Effective &^= 1 << unix.CAP_NET_RAW
+			if err := unix.Capset(&header, &data[0]); err != nil {
+				t.Fatal(err)
+			}
+			_, err := Firewalls()
+			if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+				t.Errorf("Firewalls = %v, want an error with %q", err, test.want)
+			}
+		})
+	}
+}
+
 // What a host shows is what is chosen by.
 func TestFirewalls(t *testing.T) {
 	for _, test := range []struct {
