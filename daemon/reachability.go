@@ -55,6 +55,15 @@ func (r reached) status() *status.Reach {
 	}
 }
 
+// next is which of a peer's targets to look at: the one that was not for longer.
+func (r reached) next(targets [2]reach.Target) (subnet.Family, reach.Target) {
+	f := subnet.IPv4
+	if there, six := targets[subnet.IPv4].Overlay.IsValid(), targets[subnet.IPv6].Overlay.IsValid(); !there || six && r.samples[subnet.IPv6].At.Before(r.samples[subnet.IPv4].At) {
+		f = subnet.IPv6
+	}
+	return f, targets[f]
+}
+
 // with is what is known after another sample.
 func (r reached) with(f subnet.Family, s reach.Sample) reached {
 	r.samples[f] = s
@@ -74,7 +83,6 @@ func (d *daemon) watchPeers(ctx context.Context) error {
 	if d.config.ProbeInterval == 0 {
 		return nil
 	}
-	families := [2]int{}
 	for {
 		wait := d.config.ProbeInterval/2 + rand.N(d.config.ProbeInterval) // nodes started together part
 		select {
@@ -82,17 +90,11 @@ func (d *daemon) watchPeers(ctx context.Context) error {
 			return ctx.Err()
 		case <-time.After(wait):
 		}
-		key, targets := d.nextPeer()
-		if key == "" {
+		key, f, target, ok := d.nextPeer()
+		if !ok {
 			continue
 		}
-		// Where there are two families they take turns.
-		f := subnet.IPv4
-		if !targets[f].Overlay.IsValid() || targets[subnet.IPv6].Overlay.IsValid() && families[0] > families[1] {
-			f = subnet.IPv6
-		}
-		families[f]++
-		s, err := reach.Look(ctx, targets[f])
+		s, err := reach.Look(ctx, target)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -101,14 +103,14 @@ func (d *daemon) watchPeers(ctx context.Context) error {
 			return nil
 		}
 		if err == nil {
-			d.saw(key, f, s)
+			d.saw(key, f, target, s)
 		}
 	}
 }
 
-// nextPeer is the peer to look at, and where; the key is empty if it is too soon
-// or there is none.
-func (d *daemon) nextPeer() (key string, targets [2]reach.Target) {
+// nextPeer is the peer to look at, by which family, and where. It is not ok if it
+// is too soon or there is none.
+func (d *daemon) nextPeer() (key string, f subnet.Family, target reach.Target, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	h := &d.reachability
@@ -116,7 +118,7 @@ func (d *daemon) nextPeer() (key string, targets [2]reach.Target) {
 	defer h.mu.Unlock()
 	if len(h.queue) == 0 {
 		if time.Since(h.round) < reachRound {
-			return "", targets
+			return "", f, target, false
 		}
 		h.round = time.Now()
 		known, verdicts := map[string]reached{}, map[reach.Verdict]int{}
@@ -141,10 +143,11 @@ func (d *daemon) nextPeer() (key string, targets [2]reach.Target) {
 		key, h.queue = h.queue[0], h.queue[1:]
 		r, ok := d.leases.Get(key)
 		if ok && d.plan.Rows(r.Lease) != nil {
-			return key, d.site.targets(r.Lease)
+			f, target = h.peers[key].next(d.site.targets(r.Lease))
+			return key, f, target, true
 		}
 	}
-	return "", targets
+	return "", f, target, false
 }
 
 // targets is where a peer is looked at, by Family.
@@ -173,10 +176,16 @@ func (s site) overlayAddrs(l subnet.Lease) (addrs [2]netip.Addr) {
 	return addrs
 }
 
-// saw keeps a sample.
-func (d *daemon) saw(key string, f subnet.Family, s reach.Sample) {
+// saw keeps a sample, unless the peer has left or moved since it was looked at.
+func (d *daemon) saw(key string, f subnet.Family, target reach.Target, s reach.Sample) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if r, ok := d.leases.Get(key); !ok || d.site.targets(r.Lease)[f] != target {
+		return
+	}
 	h := &d.reachability
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	before, known := h.peers[key]
 	now := before.with(f, s)
 	h.peers[key] = now
@@ -186,7 +195,6 @@ func (d *daemon) saw(key string, f subnet.Family, s reach.Sample) {
 	}
 	h.verdicts[verdict]++
 	d.metrics.probed(s, h.verdicts)
-	h.mu.Unlock()
 	if known && was == verdict {
 		return
 	}
@@ -194,9 +202,7 @@ func (d *daemon) saw(key string, f subnet.Family, s reach.Sample) {
 	if verdict != reach.Good {
 		fault = errors.New(string(verdict) + ": " + verdict.Meaning())
 	}
-	d.mu.Lock()
 	d.badReach.tell(key, fault)
-	d.mu.Unlock()
 }
 
 // reach is what is known of a peer, or nil.

@@ -13,8 +13,9 @@ import (
 )
 
 // Times of tend: how long it gathers what it hears, how often it looks at the
-// subnet file, without which no pod starts, and at the choice of the underlay, and for how long after etcd
-// lost its leases the peers that it has not told of again stay.
+// subnet file, without which no pod starts, and at the choice of the underlay, and
+// for how long after etcd lost its leases the peers stay that it has not told of
+// again.
 const (
 	tendGather = 100 * time.Millisecond
 	tendFile   = 2 * time.Second
