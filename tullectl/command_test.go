@@ -86,7 +86,7 @@ func TestEveryCommandTellsJSON(t *testing.T) {
 	}
 }
 
-func TestTypos(t *testing.T) {
+func TestMistakes(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ call, want string }{
 		{"stauts", "did you mean status?"},
@@ -100,6 +100,12 @@ func TestTypos(t *testing.T) {
 		{"network set --newtork 10.0.0.0/8", "did you mean --network?"},
 		{"status --nonsense", "see tullectl status --help"},
 		{"status --rows=perhaps", "see tullectl status --help"},
+		{"network set --network 10.0.0.0/33", "10.0.0.0/33"},
+		{"network set --network 10.0.0.0/16 --subnet-len 8", "SubnetLen"},
+		{"lab run --firewall ipfw", "ipfw"},
+		{"lab up --backend host-gw --families 6 --underlay 4", "host-gw"},
+		{"lab up --nodes 0", "a lab has 1 to"},
+		{"lab up --name a/b", "a/b"},
 	} {
 		t.Run(tt.call, func(t *testing.T) {
 			t.Parallel()

@@ -15,13 +15,13 @@ import (
 
 // places are where this host keeps what its tulled knows.
 type places struct {
-	statusAddr string
+	tulled     tulled
 	stateDir   string
 	subnetFile string
 }
 
 func (p *places) register(fs *pflag.FlagSet) {
-	statusAddrFlag(fs, &p.statusAddr)
+	p.tulled.register(fs)
 	fs.StringVar(&p.stateDir, "state-dir", flags.StateDir, "`folder` of tulled for what is kept over restarts")
 	fs.StringVar(&p.subnetFile, "subnet-file", flags.SubnetFile, "`file` of tulled that tells of this host's subnet")
 }
@@ -42,12 +42,9 @@ const answerTime = 5 * time.Second
 // read asks tulled, and reads the files that it leaves.
 func (p places) read(ctx context.Context) known {
 	var k known
-	ctx, cancel := context.WithTimeout(ctx, answerTime)
-	defer cancel()
-	if n, err := ask(ctx, p.statusAddr); err == nil {
+	var n status.Node
+	if k.stateErr = ask(ctx, p.tulled.addr, statePath, answerTime, &n); k.stateErr == nil {
 		k.state = &n
-	} else {
-		k.stateErr = err
 	}
 	k.memory, k.memErr = subnet.ReadMemory(p.stateDir + "/state.json")
 	k.file, k.fileErr = subnet.ReadFile(p.subnetFile)

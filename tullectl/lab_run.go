@@ -28,6 +28,9 @@ takes the lab down. The exit status is 0 only if all checks held.`,
 			if o.Backend == subnet.HostGW && o.Links > 1 {
 				return usageError{fmt.Errorf("--backend %s with --links %d: it leaves nodes on another link out, so the proof can't hold; lab up brings such a lab up", o.Backend, o.Links)}
 			}
+			if err := o.Check(); err != nil {
+				return usageError{err}
+			}
 			o.Progress = steps(c.ErrOrStderr())
 			return untilSignal(c.Context(), func(ctx context.Context) error { return labRun(ctx, c, o, asJSON) })
 		},

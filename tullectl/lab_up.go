@@ -20,6 +20,9 @@ func labUpCommand() *cobra.Command {
 		Example: "  tullectl lab up --nodes 3 --pods 2\n  tullectl lab exec pod1-1 -- ping -c 3 10.244.60.2",
 		Args:    cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if err := o.Check(); err != nil {
+				return usageError{err}
+			}
 			o.Progress = steps(c.ErrOrStderr())
 			return untilSignal(c.Context(), func(ctx context.Context) error { return labUp(ctx, c, o, asJSON) })
 		},

@@ -7,7 +7,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"tulle/internal/flags"
 	"tulle/internal/status"
 	"tulle/internal/table"
 )
@@ -17,7 +16,7 @@ const meshTime = 2 * time.Minute
 
 func meshCommand() *cobra.Command {
 	var asJSON bool
-	var addr string
+	var here tulled
 	cmd := &cobra.Command{
 		Use:   "mesh",
 		Short: "tell how all nodes reach each other through the overlay",
@@ -28,11 +27,8 @@ is wrong is told alone. The exit status is 1 if a way is not good or a node can'
 		Example: "  tullectl mesh\n  tullectl mesh --json | jq '.nodes[] | select(.error)'",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := flags.FromEnv(cmd.Flags(), "status-addr"); err != nil {
-				return usageError{err}
-			}
 			var m status.Mesh
-			err := askFor(cmd.Context(), addr, "/mesh", meshTime, &m)
+			err := here.ask(cmd, "/mesh", meshTime, &m)
 			if err != nil {
 				return err
 			}
@@ -49,6 +45,6 @@ is wrong is told alone. The exit status is 1 if a way is not good or a node can'
 		},
 	}
 	jsonFlag(cmd.Flags(), &asJSON)
-	statusAddrFlag(cmd.Flags(), &addr)
+	here.register(cmd.Flags())
 	return cmd
 }

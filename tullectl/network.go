@@ -68,7 +68,7 @@ to etcd. It refuses one that existing leases do not fit in.`,
 			}
 			n, err := subnet.ParseNetwork(text)
 			if err != nil {
-				return fmt.Errorf("the configuration is not valid and was not written:\n%w", err)
+				return usageError{fmt.Errorf("the configuration is not valid and was not written:\n%w", err)}
 			}
 			if dryRun {
 				return printNetwork(cmd.OutOrStdout(), n)

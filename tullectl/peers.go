@@ -5,14 +5,13 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"tulle/internal/flags"
 	"tulle/internal/status"
 	"tulle/internal/table"
 )
 
 func peersCommand() *cobra.Command {
 	var asJSON bool
-	var addr string
+	var here tulled
 	cmd := &cobra.Command{
 		Use:   "peers",
 		Short: "tell which nodes this one reaches, and what is missing to others",
@@ -22,10 +21,8 @@ if a peer is left out or lacks a row.`,
 		Example: "  tullectl peers\n  tullectl peers --json | jq '.[] | select(.programmed | not)'",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := flags.FromEnv(cmd.Flags(), "status-addr"); err != nil {
-				return usageError{err}
-			}
-			n, err := ask(cmd.Context(), addr)
+			var n status.Node
+			err := here.ask(cmd, statePath, stateTime, &n)
 			if err != nil {
 				return err
 			}
@@ -39,7 +36,7 @@ if a peer is left out or lacks a row.`,
 		},
 	}
 	jsonFlag(cmd.Flags(), &asJSON)
-	statusAddrFlag(cmd.Flags(), &addr)
+	here.register(cmd.Flags())
 	return cmd
 }
 

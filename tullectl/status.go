@@ -19,7 +19,7 @@ import (
 
 func statusCommand() *cobra.Command {
 	var asJSON, rows bool
-	var addr string
+	var here tulled
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "tell how this host's tulled is: lease, peers, kernel",
@@ -28,18 +28,15 @@ func statusCommand() *cobra.Command {
   tullectl status --json | jq .lease`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := flags.FromEnv(cmd.Flags(), "status-addr"); err != nil {
-				return usageError{err}
-			}
-			n, err := ask(cmd.Context(), addr)
-			if err != nil {
+			var n status.Node
+			if err := here.ask(cmd, statePath, stateTime, &n); err != nil {
 				return err
 			}
 			out := cmd.OutOrStdout()
 			if asJSON {
 				return errors.Join(printJSON(out, n), health(n))
 			}
-			err = n.Write(out, table.Colour(out))
+			err := n.Write(out, table.Colour(out))
 			if rows {
 				fmt.Fprintln(out)
 				err = errors.Join(err, n.WriteRows(out))
@@ -49,21 +46,33 @@ func statusCommand() *cobra.Command {
 	}
 	jsonFlag(cmd.Flags(), &asJSON)
 	cmd.Flags().BoolVar(&rows, "rows", false, "show the kernel's rows as well: + is wanted and missing, - is there and not wanted")
-	statusAddrFlag(cmd.Flags(), &addr)
+	here.register(cmd.Flags())
 	return cmd
 }
 
-func statusAddrFlag(fs *pflag.FlagSet, addr *string) {
-	fs.StringVar(addr, "status-addr", flags.StatusAddr, "`address` that tulled answers on")
+// Where tulled tells its state, as a status.Node, and how long that may take.
+const (
+	statePath = "/state?format=json"
+	stateTime = 30 * time.Second
+)
+
+// tulled is where this host's tulled answers.
+type tulled struct{ addr string }
+
+func (t *tulled) register(fs *pflag.FlagSet) {
+	fs.StringVar(&t.addr, "status-addr", flags.StatusAddr, "`address` that tulled answers on")
 }
 
-// ask asks tulled for its state.
-func ask(ctx context.Context, addr string) (n status.Node, err error) {
-	return n, askFor(ctx, addr, "/state?format=json", 30*time.Second, &n)
+// ask asks the tulled that a command's flags and the environment name.
+func (t *tulled) ask(cmd *cobra.Command, path string, within time.Duration, into any) error {
+	if err := flags.FromEnv(cmd.Flags(), "status-addr"); err != nil {
+		return usageError{err}
+	}
+	return ask(cmd.Context(), t.addr, path, within, into)
 }
 
-// askFor asks tulled for something, and reads the answer into a value.
-func askFor(ctx context.Context, addr, path string, within time.Duration, into any) error {
+// ask asks tulled for something, and reads the answer into a value.
+func ask(ctx context.Context, addr, path string, within time.Duration, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+path, nil)

@@ -34,32 +34,36 @@ type Options struct {
 	EtcdMembers int
 }
 
-// claim checks the options and makes the lab's directory, which nobody else can
-// make then.
-func claim(o Options) (*Lab, error) {
-	if os.Geteuid() != 0 {
-		return nil, errors.New("a lab needs root, for it makes namespaces of the kernel; run this with sudo")
-	}
+// Check returns what is wrong with the options: such a lab there can't be.
+func (o Options) Check() error {
 	if o.Nodes < 1 || o.Nodes > mostNodes {
-		return nil, fmt.Errorf("%d nodes: a lab has 1 to %d", o.Nodes, mostNodes)
+		return fmt.Errorf("%d nodes: a lab has 1 to %d", o.Nodes, mostNodes)
 	}
 	if o.Pods < 0 || o.Pods > mostPods {
-		return nil, fmt.Errorf("%d pods on each node: a lab has 0 to %d", o.Pods, mostPods)
+		return fmt.Errorf("%d pods on each node: a lab has 0 to %d", o.Pods, mostPods)
 	}
 	if o.Bare && o.Pods > 0 {
-		return nil, errors.New("a bare lab has no pods")
+		return errors.New("a bare lab has no pods")
 	}
 	if o.EtcdMembers < 0 || o.EtcdMembers > mostMembers {
-		return nil, fmt.Errorf("%d members of etcd: a lab has 1 to %d", o.EtcdMembers, mostMembers)
+		return fmt.Errorf("%d members of etcd: a lab has 1 to %d", o.EtcdMembers, mostMembers)
 	}
 	if o.Links < 0 || o.Links > 2 || o.Links > o.Nodes {
-		return nil, fmt.Errorf("%d links for %d nodes: a lab has 1 or 2, each with a node", o.Links, o.Nodes)
-	}
-	if err := o.checkWay(); err != nil {
-		return nil, err
+		return fmt.Errorf("%d links for %d nodes: a lab has 1 or 2, each with a node", o.Links, o.Nodes)
 	}
 	if o.Name != "" && !nameForm.MatchString(o.Name) {
-		return nil, badName(o.Name)
+		return badName(o.Name)
+	}
+	return o.checkWay()
+}
+
+// claim makes the lab's directory, which nobody else can make then.
+func claim(o Options) (*Lab, error) {
+	if err := o.Check(); err != nil {
+		return nil, err
+	}
+	if os.Geteuid() != 0 {
+		return nil, errors.New("a lab needs root, for it makes namespaces of the kernel; run this with sudo")
 	}
 	bin, err := findBin(o.Bin)
 	if err != nil {
