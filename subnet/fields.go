@@ -33,10 +33,28 @@ func parseFields(text []byte, path string) (*fields, error) {
 		return nil, fmt.Errorf("%s: not a JSON object such as {\"Network\": \"10.244.0.0/16\"}", what)
 	}
 	f := &fields{path: path, raw: map[string]json.RawMessage{}, bad: map[string]bool{}}
-	for key, value := range object {
-		f.raw[strings.ToLower(key)] = value
+	for _, key := range keys(text) {
+		f.raw[strings.ToLower(key)] = object[key]
 	}
 	return f, nil
+}
+
+// keys are those of a JSON object in its own order. Where some differ in nothing
+// but case, every node has to take the same one: the last, as flannel does.
+func keys(object []byte) []string {
+	var keys []string
+	d := json.NewDecoder(bytes.NewReader(object))
+	_, _ = d.Token() // the brace
+	for d.More() {
+		key, _ := d.Token()
+		text, ok := key.(string)
+		var value json.RawMessage
+		if !ok || d.Decode(&value) != nil {
+			break // it is null
+		}
+		keys = append(keys, text)
+	}
+	return keys
 }
 
 func (f *fields) fault(key, format string, args ...any) {
