@@ -11,6 +11,9 @@ type FDB struct {
 	Dev string
 	MAC MAC
 	Dst netip.Addr
+	// Other says that the frames go to another UDP port or VNI than the device's, or
+	// by another device; false in what is wanted.
+	Other bool
 }
 
 // Key is the device and the MAC address. Frames to a group or to no address known
@@ -26,5 +29,9 @@ func (f FDB) Key() Key {
 }
 
 func (f FDB) String() string {
-	return fmt.Sprintf("fdb %s dev %s dst %s self permanent", f.MAC, f.Dev, f.Dst)
+	text := fmt.Sprintf("fdb %s dev %s dst %s self permanent", f.MAC, f.Dev, f.Dst)
+	if f.Other {
+		text += " (with another port, VNI or device)"
+	}
+	return text
 }

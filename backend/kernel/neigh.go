@@ -116,7 +116,9 @@ func parseNd(data []byte, index map[int]string) (e backend.Entry, permanent bool
 	case row.Family == unix.AF_BRIDGE && row.Flags&unix.NTF_SELF == 0:
 		return nil, false, nil // of the bridge that somebody put the device into
 	case row.Family == unix.AF_BRIDGE:
-		return backend.FDB{Dev: dev, MAC: mac, Dst: dst}, permanent, nil
+		// The kernel tells of these alone where they are not the device's own.
+		other := attrs[netlink.NDA_PORT] != nil || attrs[netlink.NDA_VNI] != nil || attrs[netlink.NDA_IFINDEX] != nil
+		return backend.FDB{Dev: dev, MAC: mac, Dst: dst, Other: other}, permanent, nil
 	case !dst.IsValid():
 		return nil, false, nil
 	case !permanent:
