@@ -22,6 +22,11 @@ type batch struct {
 	changes map[uint32]backend.Change // by sequence number
 	last    int                       // where the last message begins in buf
 	lastSeq uint32
+
+	nexthops bool // objects are among what was gathered
+
+	errs    []error              // of what was sent: a *backend.ChangeError for each change that was refused
+	refused map[backend.Key]bool // rows of those
 }
 
 // batchSize bounds the bytes of one system call, well below the send buffer that
@@ -52,6 +57,8 @@ func (a action) flags() int {
 // message makes the request for one row; index finds devices.
 type message func(e backend.Entry, do action, index func(string) (int, error)) (*nl.NetlinkRequest, error)
 
+// add gathers a change. The error says that there can be no message for it; what
+// becomes of those that are sent is kept.
 func (b *batch) add(c backend.Change, m message) error {
 	entry, do := c.Want, create
 	switch {
@@ -69,7 +76,7 @@ func (b *batch) add(c backend.Change, m message) error {
 	}
 	bytes := req.Serialize()
 	if len(b.buf)+len(bytes) > batchSize {
-		err = b.flush()
+		b.flush()
 	}
 	if b.changes == nil {
 		b.changes = map[uint32]backend.Change{}
@@ -77,26 +84,27 @@ func (b *batch) add(c backend.Change, m message) error {
 	b.last, b.lastSeq = len(b.buf), req.Seq
 	b.buf = append(b.buf, bytes...)
 	b.changes[req.Seq] = c
-	return err
+	b.nexthops = b.nexthops || c.Key().Kind == backend.KindNexthop
+	return nil
 }
 
 // flush sends what was gathered and waits until the kernel has dealt with it.
-// The error joins a *backend.ChangeError for each change that was refused.
-func (b *batch) flush() error {
+func (b *batch) flush() {
 	if len(b.buf) == 0 {
-		return nil
+		return
 	}
 	buf, changes := b.buf, b.changes
-	b.buf, b.changes = nil, nil
+	b.buf, b.changes, b.nexthops = nil, nil, false
 	askAck(buf[b.last:])
 	if err := b.conn.send(buf); err != nil {
-		return fmt.Errorf("send %d changes to netlink: %w", len(changes), err)
+		b.errs = append(b.errs, fmt.Errorf("send %d changes to netlink: %w", len(changes), err))
+		return
 	}
-	var errs []error
 	for {
 		msgs, err := b.conn.receive()
 		if err != nil {
-			return errors.Join(append(errs, err)...)
+			b.errs = append(b.errs, err)
+			return
 		}
 		for _, m := range msgs {
 			c, ours := changes[m.Header.Seq]
@@ -104,13 +112,21 @@ func (b *batch) flush() error {
 				continue
 			}
 			if err := ackError(m); err != nil && !gone(c, err) {
-				errs = append(errs, &backend.ChangeError{Change: c, Err: conflict(c, err)})
+				b.refuse(c, conflict(c, err))
 			}
 			if m.Header.Seq == b.lastSeq {
-				return errors.Join(errs...)
+				return
 			}
 		}
 	}
+}
+
+func (b *batch) refuse(c backend.Change, err error) {
+	b.errs = append(b.errs, &backend.ChangeError{Change: c, Err: err})
+	if b.refused == nil {
+		b.refused = map[backend.Key]bool{}
+	}
+	b.refused[c.Key()] = true
 }
 
 // gone reports whether a row that was to be deleted is not there: the kernel

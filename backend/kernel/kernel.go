@@ -162,10 +162,14 @@ func (k *Kernel) apply(ctx context.Context, changes []backend.Change) (tried int
 	var errs []error
 	b := batch{conn: k.conn, index: k.index()}
 	sources := sourceBatch{guards: k.guards}
+	end := func(tried int, err error) (int, error) {
+		sources.flush()
+		b.flush()
+		return tried, errors.Join(slices.Concat(errs, sources.errs, b.errs, []error{err})...)
+	}
 	for i, c := range changes {
 		if err := ctx.Err(); err != nil {
-			sources.flush()
-			return i, errors.Join(append(append(errs, sources.errs...), b.flush(), err)...)
+			return end(i, err)
 		}
 		if c.Key().Kind != backend.KindSource {
 			sources.flush() // before the rows by which a peer comes to answer
@@ -175,8 +179,9 @@ func (k *Kernel) apply(ctx context.Context, changes []backend.Change) (tried int
 		case backend.KindSysctl:
 			err = setSysctl(c)
 		case backend.KindLink:
+			b.flush()                               // a device that goes takes rows with it, so what comes in their place is there before
 			if err := k.changeLink(c); err != nil { // and nothing else can be right
-				return i, errors.Join(append(append(errs, sources.errs...), &backend.ChangeError{Change: c, Err: err})...)
+				return end(i, &backend.ChangeError{Change: c, Err: err})
 			}
 			b.index = k.index()
 		case backend.KindBridge:
@@ -202,8 +207,7 @@ func (k *Kernel) apply(ctx context.Context, changes []backend.Change) (tried int
 			errs = append(errs, &backend.ChangeError{Change: c, Err: err})
 		}
 	}
-	sources.flush()
-	return len(changes), errors.Join(append(append(errs, sources.errs...), b.flush())...)
+	return end(len(changes), nil)
 }
 
 // index returns a function that finds a device's index and asks the kernel once

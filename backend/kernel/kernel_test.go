@@ -312,11 +312,63 @@ func TestErrorsNameTheirRow(t *testing.T) {
 		}
 		changes = append(changes, backend.Change{Want: backend.Route{Dst: netip.PrefixFrom(a, 24), Nexthop: nh, Via: a, Dev: "tulle.1", Onlink: nh == 0}})
 	}
-	_, err := k.Apply(t.Context(), changes)
+	made, err := k.Apply(t.Context(), changes)
 	if got := strings.Count(err.Error(), "nhid 4242: "); got != bad {
 		t.Errorf("Apply named %d rows, want %d: %v", got, bad, err)
+	}
+	for _, c := range backend.Refused(err) {
+		if c.Want.(backend.Route).Nexthop == 0 {
+			t.Errorf("Apply says that %q was refused, which was not: %v", c, err)
+		}
+	}
+	if len(made) != len(changes)-bad {
+		t.Errorf("Apply says that it made %d changes, want %d", len(made), len(changes)-bad)
 	}
 	if got := len(dump(t, k, backend.State{})) - 1; got != len(changes)-bad {
 		t.Errorf("the kernel has %d of the routes, want %d", got, len(changes)-bad)
 	}
+}
+
+// What comes in a device's place is there before the device goes, and takes its
+// rows with it: no packet is without a way meanwhile.
+func TestDeviceGoesLast(t *testing.T) {
+	t.Parallel()
+	fresh(t)
+	k := open(t)
+	tunnel := peer4()
+	tunnel.Add(device())
+	apply(t, k, tunnel)
+	direct := backend.NewState(
+		backend.Nexthop{ID: 17, Via: netip.MustParseAddr("192.0.2.11"), Dev: "eth0"},
+		backend.Route{Dst: netip.MustParsePrefix("10.244.2.0/24"), Nexthop: 17},
+	)
+	apply(t, k, direct)
+	same(t, k, direct)
+}
+
+// A stranger's nexthop object with the id of ours leads elsewhere, so no route of
+// ours may take it.
+func TestStrangersNexthop(t *testing.T) {
+	t.Parallel()
+	fresh(t)
+	k := open(t)
+	want := peer4()
+	want.Add(device())
+	run(t, "ip nexthop add id 17 via 192.0.2.1 dev eth0 proto zebra")
+	for range 2 {
+		_, err := k.Apply(t.Context(), backend.Diff(want, dump(t, k, want)))
+		var refused []string
+		for _, c := range backend.Refused(err) {
+			refused = append(refused, c.Want.String())
+		}
+		if text := strings.Join(refused, ", "); text != "nexthop id 17 via 10.244.2.0 dev tulle.1 onlink, route 10.244.2.0/24 nhid 17" {
+			t.Errorf("refused are %s; want the nexthop and the route: %v", text, err)
+		}
+		if left := run(t, "ip route show 10.244.2.0/24"); left != "" {
+			t.Errorf("a route leads to a stranger's nexthop: %s", left)
+		}
+	}
+	run(t, "ip nexthop del id 17")
+	apply(t, k, want)
+	same(t, k, want)
 }

@@ -62,12 +62,31 @@ func (k *Kernel) routeMessage(e backend.Entry, do action, index func(string) (in
 	return req, nil
 }
 
+// errNexthopRefused says that a route would lead to whatever has the id of its
+// nexthop object.
+var errNexthopRefused = errors.New("its nexthop object was refused")
+
+// lacks reports whether the kernel refused a route's nexthop object.
+func (b *batch) lacks(r backend.Route) bool {
+	if r.Nexthop == 0 {
+		return false
+	}
+	if b.nexthops {
+		b.flush()
+	}
+	return b.refused[backend.Nexthop{ID: r.Nexthop}.Key()]
+}
+
 // addWay adds the change of a nexthop object or of a route.
 //
 // Linux refuses a gateway for IPv6, "onlink" or not, to which it has a route by
 // another device, such as the very route that is to be changed. So for that moment
 // there is one by the right device.
 func (k *Kernel) addWay(b *batch, c backend.Change, m message) error {
+	if r, ok := c.Want.(backend.Route); ok && b.lacks(r) {
+		b.refuse(c, errNexthopRefused)
+		return nil
+	}
 	via, dev := onlinkGateway(c.Want)
 	if !c.Replaces() || !via.Is6() {
 		return b.add(c, m)
