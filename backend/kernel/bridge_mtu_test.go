@@ -59,10 +59,9 @@ func TestBridgeFollowsMTU(t *testing.T) {
 		t.Errorf("another bridge is %q, want mtu 1500 as before", got)
 	}
 
-	wakes := watching(t, h, want, k.Watch)
+	l := watching(t, h, want, k.Watch)
 	run(t, "ip link set cni0 mtu 9000")
-	settle()
-	if wakes.Load() == 0 {
+	if !l.woken(0) {
 		t.Error("nobody heard that the bridge became larger")
 	}
 }

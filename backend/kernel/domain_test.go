@@ -47,12 +47,13 @@ func TestTwoNetworks(t *testing.T) {
 	one.Own(netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd42::/48"))
 	wantOne, wantTwo := whole(), second()
 	apply(t, one, wantOne)
-	wakes := watching(t, h, wantOne, one.Watch)
+	dump(t, one, wantOne)
+	l := watching(t, h, wantOne, one.Watch)
 	apply(t, two, wantTwo)
-	settle()
+	l.hearsAll(t)
 	// The carrier of the underlay may come up meanwhile, and nobody can tell whose
 	// an IPv6 nexthop object is.
-	if got := wakes.Load(); got > 5 {
+	if got := l.wakes.Load(); got > 5 {
 		t.Errorf("the %d rows of the second network woke the first %d times, want hardly ever", len(wantTwo), got)
 	}
 	same(t, one, wantOne)

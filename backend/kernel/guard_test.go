@@ -85,7 +85,7 @@ func TestGuardHeals(t *testing.T) {
 	k := open(t)
 	want := guarded(backend.GuardStrict)
 	apply(t, k, want)
-	wakes := watching(t, h, want, k.WatchRules)
+	l := watching(t, h, want, k.WatchRules)
 	for _, test := range []struct{ name, command string }{
 		{"a VTEP deleted", "delete element inet tulle.1 vteps.ip { 192.0.2.11 }"},
 		{"a VTEP too many", "add element inet tulle.1 vteps.ip { 192.0.2.66 }"},
@@ -117,10 +117,9 @@ func TestGuardHeals(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			h.enter(t)
 			settle()
-			before := wakes.Load()
+			before := l.wakes.Load()
 			nft(t, test.command)
-			settle()
-			if wakes.Load() == before {
+			if !l.woken(before) {
 				t.Error("nobody heard of it")
 			}
 			if len(apply(t, k, want)) == 0 {
@@ -128,10 +127,10 @@ func TestGuardHeals(t *testing.T) {
 			}
 			same(t, k, want)
 			settle()
-			before = wakes.Load()
+			before = l.wakes.Load()
 			apply(t, k, want)
 			settle()
-			if got := wakes.Load(); got != before {
+			if got := l.wakes.Load(); got != before {
 				t.Errorf("own changes woke %d times", got-before)
 			}
 		})
@@ -163,12 +162,12 @@ func TestGuardIgnoresOwnChanges(t *testing.T) {
 	k := open(t)
 	want := guarded(backend.GuardStrict)
 	dump(t, k, want)
-	wakes := watching(t, h, want, k.WatchRules)
+	l := watching(t, h, want, k.WatchRules)
 	apply(t, k, want)
 	nft(t, "add table inet other; add chain inet other x; add rule inet other x accept")
 	apply(t, k, backend.State{})
 	settle()
-	if got := wakes.Load(); got > 1 {
+	if got := l.wakes.Load(); got > 1 {
 		// One is for the table that is deleted: iptables' rules might be in it.
 		t.Errorf("own changes and those of strangers woke %d times", got)
 	}

@@ -142,19 +142,22 @@ func (k *Kernel) Dump(ctx context.Context, kinds backend.Kinds, want backend.Sta
 func (k *Kernel) Apply(ctx context.Context, changes []backend.Change) (made []backend.Change, err error) {
 	tried, err := k.apply(ctx, changes)
 	k.watchMore(changes[:tried])
-	return without(changes[:tried], err), err
+	refused := backend.Refused(err)
+	made = without(changes[:tried], refused)
+	k.replaced.tried(made, refused)
+	return made, err
 }
 
-// without is the changes that an error does not name.
-func without(changes []backend.Change, err error) []backend.Change {
-	if err == nil {
+// without is the changes that were not refused.
+func without(changes, refused []backend.Change) []backend.Change {
+	if len(refused) == 0 {
 		return changes
 	}
-	refused := map[backend.Key]bool{}
-	for _, c := range backend.Refused(err) {
-		refused[c.Key()] = true
+	keys := map[backend.Key]bool{}
+	for _, c := range refused {
+		keys[c.Key()] = true
 	}
-	return slices.DeleteFunc(slices.Clone(changes), func(c backend.Change) bool { return refused[c.Key()] })
+	return slices.DeleteFunc(slices.Clone(changes), func(c backend.Change) bool { return keys[c.Key()] })
 }
 
 // apply returns how many changes it tried.

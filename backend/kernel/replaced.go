@@ -15,6 +15,9 @@ import (
 type replaced struct {
 	mu   sync.Mutex
 	keys map[backend.Key]bool
+	// lacking is rows that could not be put there when that was tried last. What
+	// somebody replaces then was none of ours.
+	lacking map[backend.Key]bool
 }
 
 // mostReplaced bounds what is kept of rows that were none of ours.
@@ -28,6 +31,9 @@ func (r *replaced) note(row backend.Entry, protocol uint8) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.lacking[row.Key()] {
+		return
+	}
 	if r.keys == nil || len(r.keys) == mostReplaced {
 		r.keys = map[backend.Key]bool{}
 	}
@@ -41,4 +47,23 @@ func (r *replaced) take(key backend.Key) bool {
 	was := r.keys[key]
 	delete(r.keys, key)
 	return was
+}
+
+// tried notes which rows could not be put there, and which could.
+func (r *replaced) tried(made, refused []backend.Change) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.lacking) > 0 {
+		for _, c := range made {
+			delete(r.lacking, c.Key())
+		}
+	}
+	for _, c := range refused {
+		if c.Have == nil {
+			if r.lacking == nil {
+				r.lacking = map[backend.Key]bool{}
+			}
+			r.lacking[c.Key()] = true
+		}
+	}
 }

@@ -51,7 +51,7 @@ func testNFTRules(t *testing.T, f subnet.Family) {
 	if got := run(t, "nft list tables"); got != "table "+proto+" tulle\n" {
 		t.Errorf("where there is no iptables, the tables are\n%s", got)
 	}
-	wakes := watching(t, h, want, k.WatchRules)
+	l := watching(t, h, want, k.WatchRules)
 	own := " " + proto + " tulle "
 	filter := " " + proto + " filter "
 	tables := programNames[f] + "-nft"
@@ -83,14 +83,13 @@ func testNFTRules(t *testing.T, f subnet.Family) {
 		t.Run(test.name, func(t *testing.T) {
 			h.enter(t)
 			settle()
-			before := wakes.Load()
+			before := l.wakes.Load()
 			if commands, ok := strings.CutPrefix(test.command, "nft "); ok {
 				nft(t, commands)
 			} else {
 				run(t, test.command)
 			}
-			settle()
-			if wakes.Load() == before {
+			if !l.woken(before) {
 				t.Error("nobody heard of it")
 			}
 			if len(apply(t, k, want)) == 0 {
@@ -98,10 +97,10 @@ func testNFTRules(t *testing.T, f subnet.Family) {
 			}
 			same(t, k, want)
 			settle()
-			before = wakes.Load()
+			before = l.wakes.Load()
 			apply(t, k, want)
 			settle()
-			if got := wakes.Load(); got != before {
+			if got := l.wakes.Load(); got != before {
 				t.Errorf("own changes woke %d times", got-before)
 			}
 		})

@@ -219,17 +219,22 @@ func (k *Kernel) tell(l Listener, m syscall.NetlinkMessage) {
 		if len(m.Data) < sizeofNhmsg {
 			break
 		}
-		if protocol := (*nhmsg)(unsafe.Pointer(&m.Data[0])).Protocol; protocol == Protocol {
+		protocol := (*nhmsg)(unsafe.Pointer(&m.Data[0])).Protocol
+		attrs, err := parseAttributes(m.Data[sizeofNhmsg:])
+		row := backend.Nexthop{ID: attrs.uint32(unix.NHA_ID)}
+		switch {
+		case err != nil:
+		case protocol == Protocol:
 			if k.isStrangersNexthop(m.Data, d) {
 				return
 			}
-		} else {
-			if m.Header.Flags&unix.NLM_F_REPLACE == 0 {
-				return
-			}
-			if attrs, err := parseAttributes(m.Data[sizeofNhmsg:]); err == nil {
-				k.replaced.note(backend.Nexthop{ID: attrs.uint32(unix.NHA_ID)}, protocol)
-			}
+		case m.Header.Type == unix.RTM_DELNEXTHOP:
+			l.Heard(row, true) // it may have been in the way of one of ours
+			return
+		case m.Header.Flags&unix.NLM_F_REPLACE == 0:
+			return
+		default:
+			k.replaced.note(row, protocol)
 		}
 	case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
 		row, _, err := parseNd(m.Data, d.ours)

@@ -2,6 +2,8 @@ package kernel
 
 import (
 	"context"
+	"errors"
+	"net/netip"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -9,6 +11,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 
 	"tulle/backend"
 	"tulle/subnet"
@@ -16,9 +19,9 @@ import (
 
 // listener counts what a reconciler would take for a change by others.
 type listener struct {
-	t     *testing.T
-	want  backend.State
-	wakes atomic.Int64
+	t            *testing.T
+	want         backend.State
+	wakes, marks atomic.Int64
 }
 
 func (l *listener) Wake(kinds backend.Kinds) {
@@ -32,15 +35,49 @@ func (l *listener) Wake(kinds backend.Kinds) {
 func (l *listener) Moved() {}
 
 func (l *listener) Heard(row backend.Entry, gone bool) {
+	if row == mark {
+		l.marks.Add(1)
+		return
+	}
 	if backend.Alarming(l.want, row, gone) {
 		l.t.Logf("heard of %v, gone %t", row, gone)
 		l.Wake(backend.Network)
 	}
 }
 
+// mark is an address that tests put on our device and nobody else.
+var mark = backend.Addr{Dev: "tulle.1", Prefix: netip.MustParsePrefix("203.0.113.1/32")}
+
+// hearsAll waits until what was done before is heard, for the kernel tells of it in
+// that order. The device has to be there since before the last dump.
+func (l *listener) hearsAll(t *testing.T) {
+	t.Helper()
+	before := l.marks.Load()
+	run(t, "ip addr add 203.0.113.1/32 dev tulle.1")
+	run(t, "ip addr del 203.0.113.1/32 dev tulle.1")
+	for end := time.Now().Add(hearTime); l.marks.Load() < before+2; settle() {
+		if time.Now().After(end) {
+			t.Fatalf("not heard of within %s: that %s came and went", hearTime, mark)
+		}
+	}
+}
+
+// hearTime is how long it may take at most until something is heard.
+const hearTime = 10 * time.Second
+
+// woken waits until there are more wakes than before.
+func (l *listener) woken(before int64) bool {
+	for end := time.Now().Add(hearTime); time.Now().Before(end); settle() {
+		if l.wakes.Load() > before {
+			return true
+		}
+	}
+	return false
+}
+
 // watching counts wakes while the test runs. The watcher has to be in the
 // test's namespace when it subscribes.
-func watching(t *testing.T, h host, want backend.State, watch func(context.Context, Listener) error) *atomic.Int64 {
+func watching(t *testing.T, h host, want backend.State, watch func(context.Context, Listener) error) *listener {
 	t.Helper()
 	l := &listener{t: t, want: want}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -65,10 +102,10 @@ func watching(t *testing.T, h host, want backend.State, watch func(context.Conte
 		time.Sleep(1200 * time.Millisecond)
 	}
 	l.wakes.Store(0)
-	return &l.wakes
+	return l
 }
 
-// settle waits until the watcher has heard what was done before.
+// settle leaves the watcher some time.
 func settle() { time.Sleep(50 * time.Millisecond) }
 
 func TestWatchIgnoresOwnChanges(t *testing.T) {
@@ -78,10 +115,10 @@ func TestWatchIgnoresOwnChanges(t *testing.T) {
 	apply(t, k, backend.NewState(device()))
 	dump(t, k, backend.NewState(device())) // so that it is known which devices matter
 	want := whole()
-	wakes := watching(t, h, want, k.Watch)
+	l := watching(t, h, want, k.Watch)
 	apply(t, k, want)
-	settle()
-	if got := wakes.Load(); got != 0 {
+	l.hearsAll(t)
+	if got := l.wakes.Load(); got != 0 {
 		t.Errorf("own changes woke %d times", got)
 	}
 }
@@ -93,10 +130,10 @@ func TestWatchIgnoresOwnDeletions(t *testing.T) {
 	apply(t, k, whole())
 	less := backend.NewState(device())
 	dump(t, k, less)
-	wakes := watching(t, h, less, k.Watch)
+	l := watching(t, h, less, k.Watch)
 	apply(t, k, less)
-	settle()
-	if got := wakes.Load(); got != 0 {
+	l.hearsAll(t)
+	if got := l.wakes.Load(); got != 0 {
 		t.Errorf("own deletions woke %d times", got)
 	}
 }
@@ -108,7 +145,7 @@ func TestWatchHearsOthers(t *testing.T) {
 	want := whole()
 	apply(t, k, want)
 	dump(t, k, want)
-	wakes := watching(t, h, want, k.Watch)
+	l := watching(t, h, want, k.Watch)
 	for _, test := range []struct {
 		name, command string
 		wake          bool
@@ -132,11 +169,10 @@ func TestWatchHearsOthers(t *testing.T) {
 		{"the underlay's address changed", "ip addr add 192.0.2.77/24 dev eth0", true},
 		{"the underlay down", "ip link set eth0 down", true},
 	} {
-		settle()
-		before := wakes.Load()
+		before := l.wakes.Load()
 		run(t, test.command)
-		settle()
-		if woke := wakes.Load() > before; woke != test.wake {
+		l.hearsAll(t)
+		if woke := l.wakes.Load() > before; woke != test.wake {
 			t.Errorf("%s: woke %t, want %t", test.name, woke, test.wake)
 		}
 	}
@@ -154,7 +190,7 @@ func TestWatchRules(t *testing.T) {
 				watch, pause = k.WatchLegacyRules, func() { time.Sleep(legacyRest + 100*time.Millisecond) }
 			}
 			run(t, "iptables -N OTHER")
-			wakes := watching(t, h, nil, watch)
+			l := watching(t, h, nil, watch)
 			for _, test := range []struct {
 				command string
 				wake    bool
@@ -176,25 +212,21 @@ func TestWatchRules(t *testing.T) {
 				{"iptables -t nat -F", true},
 			} {
 				pause()
-				before := wakes.Load()
+				before := l.wakes.Load()
 				for command := range strings.SplitSeq(test.command, ";") {
 					run(t, command)
 				}
 				if !test.wake {
 					pause()
 				}
-				for end := time.Now().Add(10 * time.Second); test.wake && wakes.Load() == before && time.Now().Before(end); {
-					settle()
-				}
-				if woke := wakes.Load() > before; woke != test.wake {
+				if woke := l.wakes.Load() > before || test.wake && l.woken(before); woke != test.wake {
 					t.Errorf("%s: woke %t, want %t", test.command, woke, test.wake)
 				}
 			}
 			if kind == "nft" {
-				before := wakes.Load()
+				before := l.wakes.Load()
 				run(t, "nft flush ruleset")
-				settle()
-				if wakes.Load() == before {
+				if !l.woken(before) {
 					t.Error("nft flush ruleset did not wake")
 				}
 			}
@@ -209,10 +241,9 @@ func TestWatchSysctls(t *testing.T) {
 	want := whole()
 	apply(t, k, want)
 	dump(t, k, want)
-	wakes := watching(t, h, nil, k.Watch)
+	l := watching(t, h, nil, k.Watch)
 	run(t, "sysctl -q net.ipv4.ip_forward=0")
-	settle()
-	if wakes.Load() == 0 {
+	if !l.woken(0) {
 		t.Error("forwarding switched off did not wake")
 	}
 }
@@ -226,14 +257,57 @@ func TestOurRowsReplaced(t *testing.T) {
 	want := whole()
 	apply(t, k, want)
 	dump(t, k, want)
-	wakes := watching(t, h, want, k.Watch)
+	l := watching(t, h, want, k.Watch)
 	run(t, "ip route replace 10.244.2.0/24 via 192.0.2.1")
 	run(t, "ip -6 route replace blackhole fd42:0:0:2::/64")
 	run(t, "ip nexthop replace id 17 via 192.0.2.1 dev eth0")
-	settle()
-	if wakes.Load() == 0 {
+	l.hearsAll(t)
+	if l.wakes.Load() == 0 {
 		t.Error("nobody was told")
 	}
+	apply(t, k, want)
+	same(t, k, want)
+}
+
+// A stranger's row that was there before ours could be stays a stranger's when he
+// replaces it by hand, and ours comes when he takes it away.
+func TestStrangersRowsReplaced(t *testing.T) {
+	t.Parallel()
+	h := fresh(t)
+	k := open(t)
+	want := whole()
+	run(t, "ip route add 10.244.2.0/24 via 192.0.2.1")
+	run(t, "ip nexthop add id 17 via 192.0.2.1 dev eth0")
+	try := func() {
+		t.Helper()
+		if _, err := k.Apply(t.Context(), backend.Diff(want, dump(t, k, want))); !errors.Is(err, unix.EEXIST) {
+			t.Errorf("Apply = %v, want conflicts", err)
+		}
+	}
+	try()
+	dump(t, k, want)
+	l := watching(t, h, want, k.Watch)
+	run(t, "ip route replace 10.244.2.0/24 via 192.0.2.2")
+	run(t, "ip nexthop replace id 17 via 192.0.2.2 dev eth0")
+	l.hearsAll(t)
+	try()
+	if left := run(t, "ip route show 10.244.2.0/24") + run(t, "ip nexthop show id 17"); strings.Count(left, "via 192.0.2.2") != 2 {
+		t.Errorf("the stranger's rows became\n%s", left)
+	}
+	for _, command := range []string{"ip nexthop del id 17", "ip route del 10.244.2.0/24"} {
+		before := l.wakes.Load()
+		run(t, command)
+		l.hearsAll(t)
+		if l.wakes.Load() == before {
+			t.Errorf("%s: nobody was told", command)
+		}
+	}
+	apply(t, k, want)
+	same(t, k, want)
+	// Ours is there now, and whoever replaces it does so by hand.
+	run(t, "ip route replace 10.244.2.0/24 via 192.0.2.1")
+	run(t, "ip nexthop replace id 17 via 192.0.2.1 dev eth0")
+	l.hearsAll(t)
 	apply(t, k, want)
 	same(t, k, want)
 }
