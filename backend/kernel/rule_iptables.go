@@ -129,23 +129,33 @@ func (p *programs) setChain(c backend.Chain, create bool) error {
 	return nil
 }
 
-// setJump implements book.
+// setJump implements book, in one transaction. Others write to the same chain, so
+// a jump that stands later is deleted by what it is: by its number, it might be
+// another's rule by then.
 func (p *programs) setJump(j backend.Jump) error {
-	ipt, rule := p.of[j.Family], jumpRule(j)
-	if err := ipt.Insert(j.Table, j.From, 1, strings.Fields(rule)...); err != nil {
-		return err
-	}
+	rule := jumpRule(j)
 	rules, _, err := p.list(backend.Chain{Family: j.Family, Table: j.Table, Name: j.From}, "")
 	if err != nil {
 		return err
 	}
-	for i := len(rules); i > 1; i-- {
-		if rules[i-1] != rule {
-			continue
+	var commands strings.Builder
+	for _, r := range rules {
+		if r == rule {
+			fmt.Fprintf(&commands, "-D %s %s\n", j.From, rule)
 		}
-		if err := ipt.DeleteById(j.Table, j.From, i); err != nil {
-			return err
-		}
+	}
+	fmt.Fprintf(&commands, "-I %s %s\n", j.From, rule)
+	return p.restore(j.Family, j.Table, commands.String())
+}
+
+// restore changes a table by a list of commands, of which the kernel takes all or
+// none.
+func (p *programs) restore(f subnet.Family, table, commands string) error {
+	program := p.names[f] + "-restore"
+	cmd := exec.Command(program, "--noflush", fmt.Sprintf("--wait=%d", lockWait))
+	cmd.Stdin = strings.NewReader("*" + table + "\n" + commands + "COMMIT\n")
+	if text, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("run %s: %w: %s", program, err, strings.TrimSpace(string(text)))
 	}
 	return nil
 }

@@ -27,11 +27,11 @@ func TestChains(t *testing.T) {
 func useIPTables(t *testing.T, kind string) {
 	t.Helper()
 	dir := t.TempDir()
-	for _, name := range []string{"iptables", "ip6tables", "iptables-save", "ip6tables-save"} {
-		program, save, _ := strings.Cut(name, "-")
+	for _, name := range []string{"iptables", "ip6tables", "iptables-save", "ip6tables-save", "iptables-restore", "ip6tables-restore"} {
+		program, task, _ := strings.Cut(name, "-")
 		real := program + "-" + kind
-		if save != "" {
-			real += "-" + save
+		if task != "" {
+			real += "-" + task
 		}
 		path, err := exec.LookPath(real)
 		if err != nil {
@@ -109,6 +109,51 @@ func testChains(t *testing.T, kind string, f subnet.Family) {
 			t.Errorf("left is\n%s", got)
 		}
 	})
+}
+
+// Others write to the same chains, also while our jump is put first.
+func TestJumpPutFirstBesideOthers(t *testing.T) {
+	for _, kind := range []string{"nft", "legacy"} {
+		t.Run(kind, func(t *testing.T) {
+			fresh(t)
+			useIPTables(t, kind)
+			real, err := exec.LookPath("iptables")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if real, err = os.Readlink(real); err != nil {
+				t.Fatal(err)
+			}
+			// Somebody comes as soon as the chain has been listed.
+			dir := t.TempDir()
+			flag := filepath.Join(dir, "now")
+			script := "#!/bin/sh\n" + real + ` "$@"; status=$?
+				case "$*" in *"-S FORWARD"*) if rm ` + flag + ` 2>/dev/null; then ` + real + ` -I FORWARD -s 203.0.113.1 -j ACCEPT; fi;; esac
+				exit $status`
+			if err := os.WriteFile(filepath.Join(dir, "iptables"), []byte(script), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+
+			k := open(t, jumps(subnet.IPv4)...)
+			want := rules(subnet.IPv4)
+			apply(t, k, want)
+			run(t, real+" -I FORWARD -j REJECT")
+			run(t, real+" -A FORWARD -j TULLE-FORWARD") // as it is after rules were saved and loaded again
+			changes := backend.Diff(want, dump(t, k, want))
+			if err := os.WriteFile(flag, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := k.Apply(t.Context(), changes); err != nil {
+				t.Fatal(err)
+			}
+			const left = "-P FORWARD ACCEPT\n-A FORWARD -j TULLE-FORWARD\n-A FORWARD -s 203.0.113.1/32 -j ACCEPT\n-A FORWARD -j REJECT --reject-with icmp-port-unreachable\n"
+			if got := run(t, real+" -S FORWARD"); got != left {
+				t.Errorf("the chain is\n%swant\n%s", got, left)
+			}
+			same(t, k, want)
+		})
+	}
 }
 
 func TestIPTablesMissing(t *testing.T) {
