@@ -17,9 +17,13 @@ type Bridge struct {
 
 // Bridges lists all bridges.
 func Bridges() ([]Bridge, error) {
-	links, err := netlink.LinkList()
+	links, err := listAll(netlink.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list devices: %w", err)
+	}
+	addrs, err := globalAddrs()
+	if err != nil {
+		return nil, err
 	}
 	ports := map[int][]string{} // by the bridge's index
 	for _, link := range links {
@@ -31,11 +35,7 @@ func Bridges() ([]Bridge, error) {
 		if link.Type() != "bridge" {
 			continue
 		}
-		addrs, err := globalAddrs(link)
-		if err != nil {
-			return nil, err
-		}
-		found = append(found, Bridge{link.Attrs().Name, addrs, ports[link.Attrs().Index]})
+		found = append(found, Bridge{link.Attrs().Name, addrs[link.Attrs().Index], ports[link.Attrs().Index]})
 	}
 	return found, nil
 }

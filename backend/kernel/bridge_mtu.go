@@ -1,7 +1,6 @@
 package kernel
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -40,19 +39,21 @@ func (k *Kernel) dumpBridges(have, want backend.State) (map[int]backend.Bridge, 
 // have started keep theirs, and what is larger would be lost on the way to them
 // without a word, so it is the smallest of all. There may be no such bridge.
 func (k *Kernel) bridge(want backend.Bridge) (br *netlink.Bridge, mtu int, err error) {
-	links, err := k.links.LinkList()
-	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+	links, err := listAll(k.links.LinkList)
+	if err != nil {
 		return nil, 0, fmt.Errorf("list devices: %w", err)
 	}
+	addrs, err := listAll(func() ([]netlink.Addr, error) { return k.links.AddrList(nil, int(family(want.Addr))) })
+	if err != nil {
+		return nil, 0, fmt.Errorf("list addresses: %w", err)
+	}
 	for _, link := range links {
-		if b, ok := link.(*netlink.Bridge); ok && br == nil {
-			has, err := k.hasAddr(b, want.Addr)
-			if err != nil {
-				return nil, 0, err
-			}
-			if has {
-				br = b
-			}
+		b, ok := link.(*netlink.Bridge)
+		if ok && br == nil && slices.ContainsFunc(addrs, func(a netlink.Addr) bool {
+			ip, _ := netip.AddrFromSlice(a.IP)
+			return a.LinkIndex == b.Index && ip.Unmap() == want.Addr
+		}) {
+			br = b
 		}
 	}
 	mtu = want.MTU
@@ -62,17 +63,6 @@ func (k *Kernel) bridge(want backend.Bridge) (br *netlink.Bridge, mtu int, err e
 		}
 	}
 	return br, mtu, nil
-}
-
-func (k *Kernel) hasAddr(link netlink.Link, addr netip.Addr) (bool, error) {
-	addrs, err := k.links.AddrList(link, int(family(addr)))
-	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
-		return false, fmt.Errorf("list addresses of %s: %w", link.Attrs().Name, err)
-	}
-	return slices.ContainsFunc(addrs, func(a netlink.Addr) bool {
-		ip, ok := netip.AddrFromSlice(a.IP)
-		return ok && ip.Unmap() == addr
-	}), nil
 }
 
 // setBridge gives a bridge the MTU that it should have.

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -19,11 +20,15 @@ import (
 // Candidates lists the devices of the network namespace that could be the
 // underlay.
 func Candidates() ([]backend.Candidate, error) {
-	links, err := netlink.LinkList()
+	links, err := listAll(netlink.LinkList)
 	if err != nil {
 		return nil, fmt.Errorf("list devices: %w", err)
 	}
 	metrics, err := defaultRoutes()
+	if err != nil {
+		return nil, err
+	}
+	addresses, err := globalAddrs()
 	if err != nil {
 		return nil, err
 	}
@@ -33,10 +38,7 @@ func Candidates() ([]backend.Candidate, error) {
 		if attrs.Flags&net.FlagUp == 0 || attrs.Flags&net.FlagLoopback != 0 {
 			continue
 		}
-		addrs, err := globalAddrs(link)
-		if err != nil {
-			return nil, err
-		}
+		addrs := addresses[attrs.Index]
 		if len(addrs) == 0 {
 			continue
 		}
@@ -73,12 +75,23 @@ func HasIPv6() bool {
 	return err == nil
 }
 
-func globalAddrs(link netlink.Link) ([]netip.Prefix, error) {
-	list, err := netlink.AddrList(link, netlink.FAMILY_ALL)
-	if err != nil {
-		return nil, fmt.Errorf("list addresses of %s: %w", link.Attrs().Name, err)
+// listAll lists again what changed while it was listed, so that a part was missing.
+func listAll[T any](list func() ([]T, error)) (all []T, err error) {
+	for range dumpTries {
+		if all, err = list(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
 	}
-	var addrs, six []netip.Prefix
+	return all, err
+}
+
+// globalAddrs is the addresses of global scope by the device's index.
+func globalAddrs() (map[int][]netip.Prefix, error) {
+	list, err := listAll(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
+	if err != nil {
+		return nil, fmt.Errorf("list addresses: %w", err)
+	}
+	four, six := map[int][]netip.Prefix{}, map[int][]netip.Prefix{}
 	for _, a := range list {
 		if a.Scope != unix.RT_SCOPE_UNIVERSE || a.Flags&(unix.IFA_F_DEPRECATED|unix.IFA_F_TEMPORARY) != 0 && a.IP.To4() == nil {
 			continue
@@ -88,13 +101,16 @@ func globalAddrs(link netlink.Link) ([]netip.Prefix, error) {
 		switch p := netip.PrefixFrom(ip.Unmap(), length); {
 		case !ok:
 		case p.Addr().Is4():
-			addrs = append(addrs, p)
+			four[a.LinkIndex] = append(four[a.LinkIndex], p)
 		default:
-			six = append(six, p)
+			six[a.LinkIndex] = append(six[a.LinkIndex], p)
 		}
 	}
-	slices.Reverse(six) // the kernel lists the newest first, and those of IPv4 the other way round
-	return append(addrs, six...), nil
+	for dev, addrs := range six {
+		slices.Reverse(addrs) // the kernel lists the newest first, and those of IPv4 the other way round
+		four[dev] = append(four[dev], addrs...)
+	}
+	return four, nil
 }
 
 // defaultRoutes is the lowest metric of a default route by family and each
@@ -102,7 +118,9 @@ func globalAddrs(link netlink.Link) ([]netip.Prefix, error) {
 func defaultRoutes() ([2]map[int]int, error) {
 	metrics := [2]map[int]int{{}, {}}
 	for f, family := range [2]int{subnet.IPv4: netlink.FAMILY_V4, subnet.IPv6: netlink.FAMILY_V6} {
-		routes, err := netlink.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+		routes, err := listAll(func() ([]netlink.Route, error) {
+			return netlink.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+		})
 		if err != nil {
 			return metrics, fmt.Errorf("list routes: %w", err)
 		}
@@ -112,8 +130,14 @@ func defaultRoutes() ([2]map[int]int, error) {
 					continue
 				}
 			}
-			if m, ok := metrics[f][r.LinkIndex]; !ok || r.Priority < m {
-				metrics[f][r.LinkIndex] = r.Priority
+			devs := []int{r.LinkIndex}
+			for _, hop := range r.MultiPath {
+				devs = append(devs, hop.LinkIndex)
+			}
+			for _, dev := range devs {
+				if m, ok := metrics[f][dev]; !ok || r.Priority < m {
+					metrics[f][dev] = r.Priority
+				}
 			}
 		}
 	}
