@@ -62,7 +62,7 @@ func (k *Kernel) prepare(dev string) error {
 func writeSysctl(s backend.Sysctl) error {
 	err := os.WriteFile(filepath.Join(procSys, s.Name), []byte(s.Value), 0o644)
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) {
-		return fmt.Errorf("not allowed here; set %s = %s in /etc/sysctl.d: %w", strings.ReplaceAll(s.Name, "/", "."), s.Value, err)
+		return fmt.Errorf("not allowed here; set %s = %s in /etc/sysctl.d: %w", s.Name, s.Value, err)
 	}
 	return err
 }

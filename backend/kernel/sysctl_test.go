@@ -1,10 +1,14 @@
 package kernel
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"tulle/backend"
+	"tulle/subnet"
 )
 
 // settings6 is what a VXLAN device with IPv6 needs.
@@ -52,5 +56,26 @@ func TestDeviceIsPrepared(t *testing.T) {
 			t.Errorf("tulle.1 has a link-local address:\n%s", text)
 		}
 		run(t, "ip link del tulle.1")
+	}
+}
+
+// Where /proc/sys is read-only, as in some containers, the message names what
+// sysctl.d(5) takes: behind a slash the dots of a device's name stay dots.
+func TestSysctlNotAllowed(t *testing.T) {
+	t.Parallel()
+	fresh(t)
+	k := open(t)
+	apply(t, k, backend.NewState(device()))
+	if err := errors.Join(
+		unix.Unshare(unix.CLONE_NEWNS), // of this thread, which ends with the test
+		unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
+		unix.Mount("/proc/sys", "/proc/sys", "", unix.MS_BIND, ""),
+		unix.Mount("", "/proc/sys", "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, ""),
+	); err != nil {
+		t.Fatal(err)
+	}
+	err := writeSysctl(backend.Forwarding(subnet.IPv4, "tulle.1"))
+	if err == nil || !strings.Contains(err.Error(), "set net/ipv4/conf/tulle.1/forwarding = 1 in /etc/sysctl.d") {
+		t.Errorf("the error is %v, want it to say what to set where", err)
 	}
 }
