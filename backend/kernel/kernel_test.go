@@ -1,13 +1,17 @@
 package kernel
 
 import (
+	"errors"
+	"net"
 	"net/netip"
 	"os/exec"
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 
 	"tulle/backend"
 	"tulle/internal/root"
@@ -371,4 +375,75 @@ func TestStrangersNexthop(t *testing.T) {
 	run(t, "ip nexthop del id 17")
 	apply(t, k, want)
 	same(t, k, want)
+}
+
+// A device serves on while there is nothing to make the other one on: the underlay's
+// device was given another name, and nobody has told us of it yet.
+func TestDeviceStaysWithoutUnderlay(t *testing.T) {
+	t.Parallel()
+	fresh(t)
+	k := open(t)
+	want := peer4()
+	want.Add(device())
+	apply(t, k, want)
+	before := run(t, "ip -o link show tulle.1")
+	for _, command := range []string{"ip link set eth0 down", "ip link set eth0 name wan0", "ip link set wan0 up"} {
+		run(t, command)
+	}
+	if _, err := k.Apply(t.Context(), backend.Diff(want, dump(t, k, want))); err == nil || !strings.Contains(err.Error(), "underlay device eth0") {
+		t.Errorf("Apply = %v, want an error about eth0", err)
+	}
+	renamed := device()
+	renamed.Underlay = "wan0"
+	want.Add(renamed)
+	same(t, k, want)
+	if after := run(t, "ip -o link show tulle.1"); after != before {
+		t.Errorf("the device is\n%sand was\n%s", after, before)
+	}
+}
+
+// What keeps our device from being made is told with what to do.
+func TestDeviceCannotBe(t *testing.T) {
+	t.Parallel()
+	h := fresh(t)
+	k := open(t)
+	refused := func(told string) {
+		t.Helper()
+		if _, err := k.Apply(t.Context(), []backend.Change{{Want: device()}}); err == nil || !strings.Contains(err.Error(), told) {
+			t.Errorf("Apply = %v, want an error with %q", err, told)
+		}
+	}
+	other, err := netns.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.enter(t)
+	run(t, "ip link add mine type vxlan id 1 dstport 8472 local 192.0.2.10 dev eth0")
+	mine, err := k.links.LinkByName("mine")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := k.links.LinkSetNsFd(mine, int(other)); err != nil {
+		t.Fatal(err)
+	}
+	refused("a device with VNI 1 and UDP port 8472 is in another network namespace")
+	other.Close()
+
+	conn, err := net.ListenUDP("udp4", &net.UDPAddr{Port: 8472})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	heldBack := func() error { // until the kernel has taken the other namespace away
+		_, err := k.Apply(t.Context(), []backend.Change{{Want: device()}})
+		if errors.Is(err, unix.EEXIST) {
+			return err
+		}
+		return nil
+	}
+	for end := time.Now().Add(10 * time.Second); heldBack() != nil && time.Now().Before(end); {
+		time.Sleep(20 * time.Millisecond)
+	}
+	run(t, "ip link del tulle.1")
+	refused("something else uses UDP port 8472")
 }

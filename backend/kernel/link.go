@@ -103,11 +103,17 @@ func (k *Kernel) changeLink(c backend.Change) error {
 		if have.Changeable(want) {
 			return k.setLink(have, want)
 		}
+	}
+	underlay, err := k.links.LinkByName(want.Underlay)
+	if err != nil { // the device that is there serves until another can be made
+		return fmt.Errorf("underlay device %s: %w", want.Underlay, err)
+	}
+	if c.Have != nil {
 		if err := k.deleteLink(want.Name); err != nil {
 			return err
 		}
 	}
-	return k.addLink(want)
+	return k.addLink(want, underlay.Attrs().Index)
 }
 
 // isSibling reports whether a device's alias is that of another daemon of our kind.
@@ -127,21 +133,17 @@ func (k *Kernel) deleteLink(name string) error {
 	return k.links.LinkDel(link)
 }
 
-func (k *Kernel) addLink(want backend.Link) error {
-	underlay, err := k.links.LinkByName(want.Underlay)
-	if err != nil {
-		return fmt.Errorf("underlay device %s: %w", want.Underlay, err)
-	}
+func (k *Kernel) addLink(want backend.Link, underlay int) error {
 	attrs := netlink.NewLinkAttrs()
 	// The address is given now: udev may choose another for a device made
 	// without one, a few milliseconds later.
 	attrs.Name, attrs.HardwareAddr, attrs.MTU = want.Name, want.MAC[:], want.MTU
-	err = k.links.LinkAdd(&netlink.Vxlan{
+	err := k.links.LinkAdd(&netlink.Vxlan{
 		LinkAttrs: attrs, VxlanId: want.VNI, Port: want.Port, SrcAddr: want.Local.AsSlice(),
-		VtepDevIndex: underlay.Attrs().Index, Learning: want.Learning, GBP: want.GBP,
+		VtepDevIndex: underlay, Learning: want.Learning, GBP: want.GBP,
 	})
 	if errors.Is(err, unix.EEXIST) {
-		return k.taken(want, err)
+		return k.taken(want, underlay, err)
 	}
 	if err != nil {
 		return err
@@ -153,7 +155,7 @@ func (k *Kernel) addLink(want backend.Link) error {
 
 // taken says which device keeps us from making ours, or takes it away if it is
 // ours as well.
-func (k *Kernel) taken(want backend.Link, err error) error {
+func (k *Kernel) taken(want backend.Link, underlay int, err error) error {
 	all, listErr := k.vxlans()
 	if listErr != nil {
 		return errors.Join(err, listErr)
@@ -164,11 +166,16 @@ func (k *Kernel) taken(want backend.Link, err error) error {
 				if err := k.links.LinkDel(v); err != nil {
 					return err
 				}
-				return k.addLink(want)
+				return k.addLink(want, underlay)
 			}
 			return fmt.Errorf("device %s uses VNI %d and UDP port %d already; stop what owns it and remove it with `ip link delete %s`, "+
 				"or choose another VNI or port in the network configuration: %w", v.Name, v.VxlanId, v.Port, v.Name, err)
 		}
+	}
+	if _, nameErr := k.links.LinkByName(want.Name); errors.As(nameErr, &netlink.LinkNotFoundError{}) {
+		// Wherever it was moved to, it carries packets of the namespace that it was made in.
+		return fmt.Errorf("a device with VNI %d and UDP port %d is in another network namespace, to which it was moved from here; "+
+			"remove it there, or choose another VNI or port in the network configuration: %w", want.VNI, want.Port, err)
 	}
 	return err
 }
@@ -192,6 +199,12 @@ func (k *Kernel) setLink(have, want backend.Link) error {
 	set("address", have.MAC != want.MAC, func() error { return k.links.LinkSetHardwareAddr(link, want.MAC[:]) })
 	set("no master", have.Master != want.Master, func() error { return k.links.LinkSetNoMaster(link) })
 	set("mtu", have.MTU != want.MTU, func() error { return k.links.LinkSetMTU(link, want.MTU) })
-	set("up", have.Up != want.Up, func() error { return k.links.LinkSetUp(link) })
+	set("up", have.Up != want.Up, func() error {
+		err := k.links.LinkSetUp(link)
+		if errors.Is(err, unix.EADDRINUSE) {
+			err = fmt.Errorf("something else uses UDP port %d; stop it, or choose another port in the network configuration: %w", want.Port, err)
+		}
+		return err
+	})
 	return errors.Join(errs...)
 }
