@@ -25,6 +25,7 @@ const stray = "02:00:00:00:00:99" // a MAC address that no node has
 var rowFaults = []rowFault{
 	{name: "FDB row deleted", do: "bridge fdb del $MAC dev tulle.1 dst $PEER", told: "add fdb"},
 	{name: "FDB row altered", do: "bridge fdb replace $MAC dev tulle.1 dst $NOBODY self permanent", told: "set fdb"},
+	{name: "FDB row to another UDP port", do: "bridge fdb replace $MAC dev tulle.1 dst $PEER port 9 self permanent", told: "set fdb"},
 	{name: "FDB rows that flood", do: "for i in $NOBODY $NOBODY2; do bridge fdb append 00:00:00:00:00:00 dev tulle.1 dst $i self permanent; done", lossless: true},
 	{name: "FDB row of nobody", do: "bridge fdb add " + stray + " dev tulle.1 dst $NOBODY self permanent", told: "delete fdb", lossless: true},
 	{name: "neighbour deleted", do: "ip neigh del $GW dev tulle.1", told: "add neigh"},

@@ -74,6 +74,34 @@ func TestFaultsOfTheUnderlay(t *testing.T) {
 			}
 		}, rowsAre(t, v.Host, right))
 	})
+	// at waits for the VXLAN device to be on another device, and for tulled to know.
+	at := func(dev string) func() error {
+		return func() error {
+			if text := rows(t.Context(), v.Host); !strings.Contains(text, " dev "+dev+" srcport ") {
+				return fmt.Errorf("%s: tulle.1 is not on %s:\n%s", v.Name, dev, text)
+			}
+			return v.calm(t)
+		}
+	}
+	t.Run("another name, and the old one again", func(t *testing.T) {
+		for _, name := range [][2]string{{"eth0", "wan0.7"}, {"wan0.7", "eth0"}} {
+			follows(t, func() {
+				v.sh(t, fmt.Sprintf("ip link set %s down; ip link set %[1]s name %s; ip link set %[2]s up; ip route replace default via 192.0.2.1", name[0], name[1]))
+			}, at(name[1]))
+		}
+		heals(t, rowsAre(t, v.Host, right))
+	})
+	t.Run("put into a bridge, and taken out", func(t *testing.T) {
+		move := func(link, from, to string) func() {
+			return func() {
+				v.sh(t, fmt.Sprintf("%s; ip address del %s/24 dev %s; ip address add %[2]s/24 dev %[4]s; ip route replace default via 192.0.2.1", link, v.Addr(), from, to))
+			}
+		}
+		follows(t, move("ip link add br0 type bridge; ip link set br0 up; ip link set eth0 master br0", "eth0", "br0"), at("br0"))
+		follows(t, move("ip link set eth0 nomaster", "br0", "eth0"), at("eth0"))
+		v.sh(t, "ip link del br0")
+		heals(t, rowsAre(t, v.Host, right))
+	})
 	t.Run("address changed", func(t *testing.T) {
 		log := v.journal(t)
 		addr := netip.MustParseAddr("192.0.2.77")
