@@ -221,16 +221,7 @@ func TestNetworkGetsIPv6(t *testing.T) {
 		if err := h.RestartDaemon(t.Context(), unix.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
-		for _, other := range l.Nodes() {
-			heals(t, func() error {
-				for _, p := range stateOf(t, other).Peers {
-					if !p.Programmed {
-						return fmt.Errorf("%s: peer %s is not programmed: %s %q", other.Name, p.Node, p.LeftOut, p.Missing)
-					}
-				}
-				return nil
-			})
-		}
+		programmed(t, l, nil)
 	}
 	if after := leaseKey(t, v.Host); !strings.HasPrefix(after, before+"&fd00:10:244:") {
 		t.Errorf("the node's lease became %s, want %s and one of IPv6", after, before)
@@ -307,13 +298,6 @@ func TestHostsWithIPv6Off(t *testing.T) {
 	if err := l.WaitPeers(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for _, h := range l.Nodes() {
-		heals(t, func() error {
-			if n := stateOf(t, h); len(n.Difference) > 0 {
-				return fmt.Errorf("%s: the kernel differs in %q", h.Name, n.Difference)
-			}
-			return nil
-		})
-	}
+	programmed(t, l, nil)
 	wantWhole(t, l)
 }

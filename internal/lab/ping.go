@@ -72,6 +72,9 @@ func (e echoing) answer(packet []byte, id int) (seq int, ok bool) {
 // pingTimeout is how long an answer may take that has not to wait for anything.
 const pingTimeout = time.Second
 
+// pingGrace is how long what has come by then may take to be read.
+const pingGrace = 20 * time.Millisecond
+
 var errLost = fmt.Errorf("no answer within %s", pingTimeout)
 
 // newPinger opens a raw socket in the place. The id tells this pinger's answers
@@ -110,11 +113,20 @@ func (p *pinger) ping(ctx context.Context, dst netip.Addr, size int) (time.Durat
 	if _, err := p.conn.WriteTo(packet, &net.IPAddr{IP: dst.AsSlice()}); err != nil {
 		return 0, err
 	}
+	over := false // the time is
 	for buf := make([]byte, 64<<10); ; {
 		n, from, err := p.conn.ReadFrom(buf)
 		switch {
 		case ctx.Err() != nil:
 			return 0, context.Cause(ctx)
+		case isTimeout(err) && !over:
+			// The answer may have been there for long, and this process not have run: what
+			// is there is still read.
+			over = true
+			if err := p.conn.SetReadDeadline(time.Now().Add(pingGrace)); err != nil {
+				return 0, err
+			}
+			continue
 		case isTimeout(err):
 			return 0, errLost
 		case err != nil:
