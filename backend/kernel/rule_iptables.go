@@ -97,8 +97,13 @@ func (p *programs) deleteChain(c backend.Chain) error {
 	return p.of[c.Family].ClearAndDeleteChain(c.Table, c.Name)
 }
 
+// deleteJump implements book.
 func (p *programs) deleteJump(j backend.Jump) error {
-	return p.of[j.Family].Delete(j.Table, j.From, strings.Fields(jumpRule(j))...)
+	commands, err := p.withoutJump(j)
+	if err != nil || commands == "" {
+		return err
+	}
+	return p.restore(j.Family, j.Table, commands)
 }
 
 // setChain implements book: it writes the new rules before the old ones and then
@@ -133,19 +138,24 @@ func (p *programs) setChain(c backend.Chain, create bool) error {
 // a jump that stands later is deleted by what it is: by its number, it might be
 // another's rule by then.
 func (p *programs) setJump(j backend.Jump) error {
-	rule := jumpRule(j)
-	rules, _, err := p.list(backend.Chain{Family: j.Family, Table: j.Table, Name: j.From}, "")
+	commands, err := p.withoutJump(j)
 	if err != nil {
 		return err
 	}
+	return p.restore(j.Family, j.Table, commands+"-I "+j.From+" "+jumpRule(j)+"\n")
+}
+
+// withoutJump is the commands that delete a jump as often as it is there, which is
+// more than once where somebody saved rules and loaded them again.
+func (p *programs) withoutJump(j backend.Jump) (string, error) {
+	rules, _, err := p.list(backend.Chain{Family: j.Family, Table: j.Table, Name: j.From}, "")
 	var commands strings.Builder
-	for _, r := range rules {
-		if r == rule {
+	for _, rule := range rules {
+		if rule == jumpRule(j) {
 			fmt.Fprintf(&commands, "-D %s %s\n", j.From, rule)
 		}
 	}
-	fmt.Fprintf(&commands, "-I %s %s\n", j.From, rule)
-	return p.restore(j.Family, j.Table, commands.String())
+	return commands.String(), err
 }
 
 // restore changes a table by a list of commands, of which the kernel takes all or
