@@ -38,12 +38,7 @@ func TestFaultsOfEtcd(t *testing.T) {
 		begin := time.Now()
 		l.put(t, subnetsDir+stranger, strangerLease("192.0.2.250", stray))
 		for _, h := range l.Nodes() {
-			heals(t, func() error {
-				if !strings.Contains(rows(t.Context(), h), "10.244.250.0/24 ") {
-					return fmt.Errorf("%s has no route to a new peer", h.Name)
-				}
-				return nil
-			})
+			heals(t, hasRoute(t, h, "10.244.250.0/24"))
 		}
 		t.Logf("a new peer was heard of after %s", time.Since(begin).Round(time.Millisecond))
 		l.del(t, subnetsDir+stranger)
@@ -105,12 +100,7 @@ func TestFaultsOfEtcd(t *testing.T) {
 		l.put(t, subnetsDir+stranger, strangerLease("192.0.2.251", "02:00:00:00:00:97"))
 		time.Sleep(time.Second)
 		v.sh(t, "iptables -D OUTPUT -p tcp --dport 2379 -j DROP; iptables -D INPUT -p tcp --sport 2379 -j DROP")
-		took := heals(t, func() error {
-			if !strings.Contains(rows(t.Context(), v.Host), "10.244.251.0/24 ") {
-				return errors.New("no route to a new peer")
-			}
-			return nil
-		})
+		took := heals(t, hasRoute(t, v.Host, "10.244.251.0/24"))
 		t.Logf("right %s after etcd's return", took.Round(time.Millisecond))
 		l.del(t, subnetsDir+stranger)
 		heals(t, rowsAre(t, v.Host, right[0]))

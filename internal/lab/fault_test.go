@@ -242,6 +242,16 @@ func rowsAre(t *testing.T, h *Host, want string) func() error {
 	}
 }
 
+// hasRoute returns what to poll for a node to have a route to a subnet.
+func hasRoute(t *testing.T, h *Host, dst string) func() error {
+	return func() error {
+		if text := rows(t.Context(), h); !strings.Contains(text, dst+" ") {
+			return fmt.Errorf("%s has no route to %s:\n%s", h.Name, dst, text)
+		}
+		return nil
+	}
+}
+
 // stateOf asks the daemon for /state. It has the daemon look at the kernel, so it
 // is not for waiting until the daemon does that by itself.
 func stateOf(t *testing.T, h *Host) status.Node {
