@@ -81,6 +81,9 @@ type Jump struct {
 	// Unreached says that an earlier rule of From ends every packet's way
 	// (`-j REJECT` or `-j DROP` without a match); false in what is wanted.
 	Unreached bool
+	// Repeated says that it stands there more than once, as where somebody saved
+	// rules and loaded them again; false in what is wanted.
+	Repeated bool
 }
 
 // Key is the tool, the family, the table and both chains.
@@ -92,6 +95,9 @@ func (j Jump) String() string {
 	text := fmt.Sprintf("jump %s to %s", chainName(j.Tool, j.Family, j.Table, j.From), j.To)
 	if j.Unreached {
 		text += " (not reached: an earlier rule drops everything)"
+	}
+	if j.Repeated {
+		text += " (more than once)"
 	}
 	return text + ifThere(j.Optional)
 }

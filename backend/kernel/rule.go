@@ -113,6 +113,7 @@ func (t *tables) dumpJump(have, want backend.State, j backend.Jump) error {
 	have.Add(c)
 	if at := slices.Index(before, jumpRule(j)); at >= 0 {
 		j.Unreached = slices.ContainsFunc(before[:at], dropsAll)
+		j.Repeated = slices.Contains(before[at+1:], jumpRule(j))
 		have.Add(j)
 	}
 	return nil

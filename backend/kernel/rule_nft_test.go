@@ -68,6 +68,7 @@ func testNFTRules(t *testing.T, f subnet.Family) {
 		{"everything deleted", "nft flush ruleset"},
 		{"iptables comes to the host", tables + " -P FORWARD DROP"},
 		{"the jump deleted", tables + " -D FORWARD -j TULLE-FORWARD"},
+		{"the jump there twice", tables + " -A FORWARD -j TULLE-FORWARD"},
 		{"iptables flushed", tables + " -F"},
 		{"a rule that rejects everything before the jump", tables + " -I FORWARD -j REJECT"},
 		{"a rule that drops everything before the jump", tables + " -I FORWARD -j DROP"},

@@ -85,6 +85,7 @@ func testChains(t *testing.T, kind string, f subnet.Family) {
 		{"a rule deleted", "-t nat -D TULLE-POSTROUTING 2"},
 		{"a rule added", "-I TULLE-FORWARD -j DROP"},
 		{"the jump deleted", "-D FORWARD -j TULLE-FORWARD"},
+		{"the jump there three times", "-A FORWARD -j TULLE-FORWARD;-A FORWARD -j TULLE-FORWARD"},
 		{"a rule that rejects everything before the jump", "-I FORWARD -j REJECT"},
 		{"chain deleted", "-t nat -F POSTROUTING;-t nat -F TULLE-POSTROUTING;-t nat -X TULLE-POSTROUTING"},
 	} {

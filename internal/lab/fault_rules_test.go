@@ -11,6 +11,7 @@ import (
 // tulled works with.
 var forwardFaults = []rowFault{
 	{name: "jump deleted", do: "$IPTABLES -D FORWARD -j TULLE-FORWARD", told: "add jump", lossless: true},
+	{name: "jump there twice", do: "$IPTABLES -A FORWARD -j TULLE-FORWARD", told: "set jump", lossless: true},
 	{name: "rule deleted", do: "$IPTABLES -D TULLE-FORWARD 1", told: "set chain", lossless: true},
 	{name: "rule altered", do: "$IPTABLES -R TULLE-FORWARD 2 -d $ELSE -j ACCEPT", told: "set chain", lossless: true},
 	{name: "rule inserted that drops", do: "$IPTABLES -I TULLE-FORWARD -s $PODS -j DROP", told: "set chain"},
