@@ -3,6 +3,8 @@ package lab
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -23,11 +25,31 @@ func up(t *testing.T, o Options) *Lab {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		wantNoRace(t, l)
 		if _, err := l.Down(context.Background()); err != nil {
 			t.Error(err)
 		}
 	})
 	return l
+}
+
+// wantNoRace looks for what the race detector, with which the programs are built
+// as the test is, has told in the log of any.
+func wantNoRace(t *testing.T, l *Lab) {
+	t.Helper()
+	logs, err := filepath.Glob(filepath.Join(l.dir, "*", "*.log"))
+	if err != nil || len(logs) == 0 {
+		t.Errorf("the lab has the logs %q, %v", logs, err)
+	}
+	for _, path := range logs {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Error(err)
+		}
+		if _, race, found := strings.Cut(string(text), "WARNING: DATA RACE"); found {
+			t.Errorf("%s tells of a data race:%.3000s", path, race)
+		}
+	}
 }
 
 // TestLab is the end-to-end test: the proof of the whole, and what a restart
