@@ -92,7 +92,7 @@ var doctorFaults = []doctorFault{
 	{name: "another network's CNI configuration", do: runtimeThere + `echo '{"name":"x","plugins":[{"type":"flannel"}]}' > /etc/cni/net.d/10-flannel.conflist`, undo: runtimeGone, want: []string{"cni-other"}, words: []string{"10-flannel.conflist"}},
 	{name: "another CNI configuration before ours", do: runtimeThere + `echo '{"name":"x","plugins":[{"type":"bridge"}]}' > /etc/cni/net.d/00-other.conflist; echo '{"name":"tulle","plugins":[{"type":"tulle"}]}' > /etc/cni/net.d/10-tulle.conflist`, undo: runtimeGone, want: []string{"cni-other", "cni-plugin"}, words: []string{"remove /etc/cni/net.d/00-other.conflist"}},
 	{name: "a CNI configuration that is no JSON", do: runtimeThere + `echo '{' > /etc/cni/net.d/00-broken.conflist; echo '{"name":"tulle","plugins":[{"type":"tulle"}]}' > /etc/cni/net.d/10-tulle.conflist`, undo: runtimeGone, want: []string{"cni-broken", "cni-plugin"}, words: []string{"not JSON"}},
-	{name: "the state directory is full", do: "mount -t tmpfs -o size=64k none /var/lib/tulle", undo: "umount /var/lib/tulle", want: []string{"disk"}, words: []string{"64 KiB are free"}},
+	{name: "the state directory is full", do: "mount -t tmpfs -o size=64k none /var/lib/tulle", undo: "umount /var/lib/tulle", want: []string{"disk"}, words: []string{"is on a full file system"}},
 	{name: "the state directory is read-only", do: "mount -t tmpfs -o ro none /var/lib/tulle", undo: "umount /var/lib/tulle", want: []string{"disk"}, words: []string{"read-only"}},
 	{name: "the subnet file is gone", stopped: true, do: "rm /run/tulle/subnet.env", want: []string{"subnet-file", quiet}},
 	{name: "a lease with this host's address", act: func(t *testing.T, v victim) func() {
