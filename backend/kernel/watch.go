@@ -177,8 +177,10 @@ func dependsOn(e backend.Entry) string {
 // on. What cannot be told apart concerns us.
 func (k *Kernel) tell(l Listener, m syscall.NetlinkMessage) {
 	d := k.watched.Load()
-	if d == nil {
-		return // no row is wanted yet
+	if d == nil { // a first look may be under way, and have missed it
+		l.Moved()
+		l.Wake(backend.Network)
+		return
 	}
 	switch m.Header.Type {
 	case unix.RTM_NEWNETCONF:

@@ -311,3 +311,16 @@ func TestStrangersRowsReplaced(t *testing.T) {
 	apply(t, k, want)
 	same(t, k, want)
 }
+
+// What happens while the tables are read for the first time may have been missed,
+// whatever it was.
+func TestWatchHearsBeforeTheFirstDump(t *testing.T) {
+	t.Parallel()
+	h := fresh(t)
+	k := open(t)
+	l := watching(t, h, backend.State{}, k.Watch)
+	run(t, "ip route add 198.18.0.0/15 via 192.0.2.1")
+	if !l.woken(0) {
+		t.Error("nobody was told")
+	}
+}
