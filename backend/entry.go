@@ -72,11 +72,11 @@ func (s Kinds) Overlaps(other Kinds) bool { return s&other != 0 }
 // Key identifies an Entry. It is small, because there is one for every row of a
 // large cluster.
 type Key struct {
-	Kind Kind
 	Name string // sysctl, device, or chain with its table
 
-	bits uint8    // of a prefix, or a place among rows of one kind
 	id   [16]byte // an address, a MAC address or a number
+	bits uint8    // of a prefix, or a place among rows of one kind
+	Kind Kind
 }
 
 func addrKey(k Kind, name string, p netip.Prefix) Key {

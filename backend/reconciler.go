@@ -71,13 +71,11 @@ type Reconciler struct {
 	kernel Kernel
 	report func(Pass)
 	update chan struct{} // size one; Update sends, Run receives
-	wake   chan struct{} // size one; Wake and judge send, Run receives
-	hear   chan struct{} // size one; Heard sends, Run receives
+	wake   chan struct{} // size one; Wake sends, Run receives
+	alarm  chan struct{} // size one; Heard sends, Run receives
 	ask    chan struct{} // Alive sends, Run receives between passes
 
-	heardMu sync.Mutex // guards heard
-
-	heard []hearsay
+	wantMu sync.RWMutex // guards want, with mu: who writes holds both, who reads one of them
 
 	mu sync.Mutex // guards all following fields, and the kernel
 
@@ -96,7 +94,7 @@ func NewReconciler(k Kernel, report func(Pass)) *Reconciler {
 		report:  report,
 		update:  make(chan struct{}, 1),
 		wake:    make(chan struct{}, 1),
-		hear:    make(chan struct{}, 1),
+		alarm:   make(chan struct{}, 1),
 		ask:     make(chan struct{}),
 		want:    State{},
 		pending: map[Key]Change{},
@@ -108,7 +106,10 @@ func NewReconciler(k Kernel, report func(Pass)) *Reconciler {
 // that is under way, and returns before the kernel has what is wanted.
 func (r *Reconciler) Update(f func(want State) []Change) {
 	r.mu.Lock()
-	for _, c := range f(r.want) {
+	r.wantMu.Lock()
+	changes := f(r.want)
+	r.wantMu.Unlock()
+	for _, c := range changes {
 		if !r.clean {
 			break // a full pass will see it
 		}
@@ -141,41 +142,14 @@ func (r *Reconciler) Wake(kinds Kinds) {
 }
 
 // Heard tells that a row was set, or is gone. It leads to a look at the tables if
-// that is not as wanted. It never waits for a pass.
+// that is not as wanted. It never waits for a pass: what the kernel tells of the
+// many rows of one must not pile up meanwhile.
 func (r *Reconciler) Heard(row Entry, gone bool) {
-	r.heardMu.Lock()
-	if len(r.heard) < heardMost {
-		r.heard = append(r.heard, hearsay{row, gone})
-	}
-	r.heardMu.Unlock()
-	signal(r.hear)
-}
-
-// hearsay is what was heard of a row.
-type hearsay struct {
-	row  Entry
-	gone bool
-}
-
-// heardMost bounds what is kept of what was heard during a pass. What comes on
-// top of it is not told apart.
-const heardMost = 1 << 16
-
-// judge asks for a look if anything that was heard is not as wanted.
-func (r *Reconciler) judge() {
-	r.heardMu.Lock()
-	heard := r.heard
-	r.heard = nil
-	r.heardMu.Unlock()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	alarming := len(heard) == heardMost
-	for _, h := range heard {
-		alarming = alarming || Alarming(r.want, h.row, h.gone)
-	}
+	r.wantMu.RLock()
+	alarming := Alarming(r.want, row, gone)
+	r.wantMu.RUnlock()
 	if alarming {
-		r.woken |= Network
-		signal(r.wake)
+		signal(r.alarm)
 	}
 }
 
@@ -228,8 +202,8 @@ func (r *Reconciler) Run(ctx context.Context) error {
 			return ctx.Err()
 		case <-r.update:
 			p.Why, p.Kinds = WhyUpdate, 0
-		case <-r.hear:
-			r.judge()
+		case <-r.alarm:
+			r.Wake(Network)
 			continue
 		case <-r.ask:
 			continue

@@ -177,6 +177,29 @@ func TestHeard(t *testing.T) {
 	})
 }
 
+// A pass may last, and what is heard meanwhile waits for nobody.
+func TestHeardDuringAPass(t *testing.T) {
+	work(t, func(t *testing.T, b *bench) {
+		row := backend.Neigh{Dev: "tulle.1", IP: netip.MustParseAddr("10.244.1.0")}
+		goOn := make(chan bool)
+		b.kernel.Refuse = func(c backend.Change) error {
+			if c.Key() == row.Key() {
+				<-goOn
+			}
+			return nil
+		}
+		b.Set(rows(3))
+		synctest.Wait() // it is in the middle of the pass
+		b.Heard(row, false)
+		b.Heard(row, true)
+		close(goOn)
+		time.Sleep(time.Second)
+		if got := whys(b.take()); !slices.Equal(got, []string{backend.WhyUpdate, backend.WhyWake}) {
+			t.Errorf("passes = %v, want a look after the first", got)
+		}
+	})
+}
+
 func TestErrorIsTriedAgain(t *testing.T) {
 	work(t, func(t *testing.T, b *bench) {
 		var refuse atomic.Bool
