@@ -23,7 +23,7 @@ import (
 // busy machine has its own times.
 
 // healTime is how long it may take at most until all is right again.
-const healTime = 15 * time.Second
+const healTime = 30 * time.Second
 
 // heals polls until ok returns nil, and returns how long that took.
 func heals(t *testing.T, ok func() error) time.Duration {
