@@ -9,8 +9,8 @@ import (
 // to the VTEP at Dst.
 type FDB struct {
 	Dev string
-	MAC MAC
 	Dst netip.Addr
+	MAC MAC
 	// Other says that the frames go to another UDP port or VNI than the device's, or
 	// by another device; false in what is wanted.
 	Other bool
