@@ -137,7 +137,9 @@ func parseRule(words []string) Rule {
 			add(func(p Packet) Answer { return answer(p.Mark&mask == value) })
 		case "--ctstate", "--state":
 			states := strings.Split(next(&i), ",")
-			add(func(Packet) Answer { return answer(slices.Contains(states, "NEW")) })
+			add(func(p Packet) Answer {
+				return answer(slices.Contains(states, "NEW") || slices.Contains(states, "DNAT") && p.Translated)
+			})
 		case "--comment":
 			next(&i)
 		case "-m":
@@ -250,6 +252,9 @@ func sameProto(have, want string) Answer {
 		want = "udp"
 	case "1", "58", "ipv6-icmp", "icmpv6":
 		want = "icmp"
+	}
+	if have == "" {
+		return Maybe
 	}
 	return answer(have == want)
 }

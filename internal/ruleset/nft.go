@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +15,7 @@ type nftItem struct {
 	Chain *struct {
 		Family, Table, Name, Type, Hook, Policy string
 		Prio                                    int
+		Dev                                     json.RawMessage // one, several, or left out by older versions
 	}
 	Rule *struct {
 		Family, Table, Chain string
@@ -47,8 +49,12 @@ func NFT(text []byte, skip func(family, table string) bool) ([]Chain, error) {
 	var chains []Chain
 	for _, item := range all.Nftables {
 		if c := item.Chain; c != nil && !skip(c.Family, c.Table) {
+			hook := Hook(c.Hook)
+			if c.Family == "bridge" {
+				hook = "bridge " + hook
+			}
 			chains = append(chains, Chain{
-				Tool: "nft", Family: c.Family, Table: c.Table, Name: c.Name, Hook: Hook(c.Hook), NAT: c.Type == "nat", Priority: c.Prio, Policy: Verdict(c.Policy),
+				Tool: "nft", Family: c.Family, Table: c.Table, Name: c.Name, Hook: hook, Devs: names(c.Dev), NAT: c.Type == "nat", Priority: c.Prio, Policy: Verdict(c.Policy),
 			})
 		}
 		in := item.Rule
@@ -64,9 +70,36 @@ func NFT(text []byte, skip func(family, table string) bool) ([]Chain, error) {
 		n := nftReader{sets, in.Family + " " + in.Table + " "}
 		r := n.rule(in.Expr)
 		r.Delete = fmt.Sprintf("nft delete rule %s %s %s handle %d", in.Family, in.Table, in.Chain, in.Handle)
+		for i := range r.cases {
+			r.cases[i].Delete = fmt.Sprintf("nft --handle list chain %s %s %s, and replace the rule of handle %d by one without that verdict", in.Family, in.Table, in.Chain, in.Handle)
+		}
 		chains[i].Rules = append(chains[i].Rules, r)
 	}
 	return chains, nil
+}
+
+// names are one name, or several.
+func names(raw json.RawMessage) []string {
+	var one string
+	var list []string
+	if json.Unmarshal(raw, &one) == nil {
+		return []string{one}
+	}
+	_ = json.Unmarshal(raw, &list)
+	return list
+}
+
+// device finds the devices of a chain at the hook ingress.
+var device = regexp.MustCompile(`(?m)^\s*type \w+ hook ingress devices? (?:= )?(\{[^}]*\}|\S+)`)
+
+// Devices reads those of a chain from what `nft list chain` prints, for versions
+// of nft(8) that leave them out of JSON.
+func Devices(text string) []string {
+	m := device.FindStringSubmatch(text)
+	if m == nil {
+		return nil
+	}
+	return strings.FieldsFunc(m[1], func(r rune) bool { return strings.ContainsRune(`{}", `, r) })
 }
 
 // nftReader reads the rules of one table.
@@ -111,7 +144,7 @@ func (n nftReader) statement(r *Rule, kind string, body json.RawMessage) string 
 		} else if m.Op != "==" && m.Op != "in" {
 			test = func(Packet) Answer { return Maybe }
 		}
-		r.conds = append(r.conds, test)
+		r.conds = append(r.conds, presumed(m.Left), test)
 		op := m.Op + " "
 		if m.Op == "==" || m.Op == "in" {
 			op = ""
@@ -132,6 +165,7 @@ func (n nftReader) statement(r *Rule, kind string, body json.RawMessage) string 
 			break
 		}
 		r.cases = []Rule{}
+		r.conds = append(r.conds, presumed(v.Key))
 		for _, e := range n.elements(v.Data) {
 			var pair []json.RawMessage
 			if json.Unmarshal(e, &pair) != nil || len(pair) != 2 {
@@ -147,7 +181,7 @@ func (n nftReader) statement(r *Rule, kind string, body json.RawMessage) string 
 				r.cases = append(r.cases, one)
 			}
 		}
-		return show(v.Key) + " vmap " + show(v.Data)
+		return show(v.Key) + " vmap " + n.showMap(v.Data)
 	case "dnat", "snat", "redirect":
 		var to struct{ Addr, Port json.RawMessage }
 		_ = json.Unmarshal(body, &to)
@@ -250,6 +284,12 @@ func single(left, right json.RawMessage) cond {
 		return func(Packet) Answer { return Maybe }
 	}
 	text := show(right)
+	switch l.Payload.Protocol + " " + l.Payload.Field {
+	case "ip protocol", "ip6 nexthdr":
+		return func(p Packet) Answer { return sameProto(p.Proto, text) }
+	case "ether type":
+		return func(p Packet) Answer { return answer(text == "ip" && p.Dst.Is4() || text == "ip6" && p.Dst.Is6()) }
+	}
 	switch field := l.Payload.Protocol + " " + l.Payload.Field; {
 	case strings.HasSuffix(field, " saddr") && strings.HasPrefix(field, "ip"):
 		return addresses(text, func(p Packet) netip.Addr { return p.Src })
@@ -258,10 +298,10 @@ func single(left, right json.RawMessage) cond {
 	case l.Payload.Field == "dport":
 		proto, port := l.Payload.Protocol, ports(strings.ReplaceAll(text, "-", ":"))
 		return func(p Packet) Answer {
-			if proto != "th" && proto != p.Proto {
-				return No
+			if proto == "th" {
+				return port(p)
 			}
-			return port(p)
+			return min(sameProto(p.Proto, proto), port(p))
 		}
 	}
 	switch l.Meta.Key {
@@ -278,8 +318,11 @@ func single(left, right json.RawMessage) cond {
 	case "mark":
 		return mark(0xffffffff, text)
 	}
-	if l.CT.Key == "state" {
+	switch {
+	case l.CT.Key == "state":
 		return func(Packet) Answer { return answer(text == "new") }
+	case l.CT.Key == "status" && text == "dnat":
+		return func(p Packet) Answer { return answer(p.Translated) }
 	}
 	if len(l.And) == 2 {
 		var m struct{ Meta struct{ Key string } }
@@ -289,6 +332,42 @@ func single(left, right json.RawMessage) cond {
 		}
 	}
 	return func(Packet) Answer { return Maybe }
+}
+
+// presumed is the condition that a packet has the header which an expression
+// reads. nft(8) leaves it out where the expression says it.
+func presumed(expr json.RawMessage) cond {
+	var e struct {
+		Payload struct{ Protocol string }
+		And     []json.RawMessage `json:"&"`
+		Concat  []json.RawMessage
+	}
+	_ = json.Unmarshal(expr, &e)
+	var all []cond
+	for _, part := range slices.Concat(e.And, e.Concat) {
+		all = append(all, presumed(part))
+	}
+	return func(p Packet) Answer {
+		least := Yes
+		for _, one := range all {
+			least = min(least, one(p))
+		}
+		switch proto := e.Payload.Protocol; proto {
+		case "", "ether", "vlan", "th":
+		case "ip":
+			return answer(p.Dst.Is4())
+		case "ip6":
+			return answer(p.Dst.Is6())
+		case "icmp", "icmpv6":
+			if p.Dst.Is4() != (proto == "icmp") {
+				return No
+			}
+			return sameProto(p.Proto, "icmp")
+		default:
+			return sameProto(p.Proto, proto)
+		}
+		return least
+	}
 }
 
 func mark(mask uint32, text string) cond {
@@ -372,6 +451,26 @@ func show(raw json.RawMessage) string {
 		return show(e.Elem.Val)
 	}
 	return "..."
+}
+
+// showMap is a map of verdicts.
+func (n nftReader) showMap(data json.RawMessage) string {
+	if name := show(data); strings.HasPrefix(name, "@") {
+		return name
+	}
+	var texts []string
+	for _, e := range n.elements(data) {
+		var pair []json.RawMessage
+		var verdict map[string]json.RawMessage
+		if json.Unmarshal(e, &pair) != nil || len(pair) != 2 || json.Unmarshal(pair[1], &verdict) != nil {
+			continue
+		}
+		for kind, body := range verdict {
+			word, target := verdictOf(kind, body)
+			texts = append(texts, strings.TrimSpace(show(pair[0])+" : "+string(word)+" "+target))
+		}
+	}
+	return "{ " + strings.Join(texts, ", ") + " }"
 }
 
 func shown(list []json.RawMessage, between string) string {

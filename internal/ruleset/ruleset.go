@@ -22,15 +22,19 @@ const (
 	Forward     Hook = "forward"
 	Output      Hook = "output"
 	Postrouting Hook = "postrouting"
+
+	Ingress          Hook = "ingress"           // of a device, before all others
+	BridgePrerouting Hook = "bridge prerouting" // of frames that come in by a bridge's port
 )
 
 // Packet is the first of a connection.
 type Packet struct {
-	In, Out  string // devices; empty where there is none yet
-	Src, Dst netip.Addr
-	Proto    string // tcp, udp or icmp
-	DPort    uint16 // 0: any, so that rules for a port may match
-	Mark     uint32
+	In, Out    string // devices; empty where there is none yet
+	Src, Dst   netip.Addr
+	Proto      string // tcp, udp or icmp; empty: any, so that rules for one may match
+	DPort      uint16 // 0: any, so that rules for a port may match
+	Mark       uint32
+	Translated bool // its destination was another one
 }
 
 // Answer says whether something holds.
@@ -94,10 +98,11 @@ type rule = Rule
 // Chain is a list of rules. A base chain has a hook.
 type Chain struct {
 	Tool     string // iptables, ip6tables, iptables-legacy, ip6tables-legacy or nft
-	Family   string // ip, ip6, inet
+	Family   string // ip, ip6, inet, netdev, bridge
 	Table    string
 	Name     string
 	Hook     Hook
+	Devs     []string // of Ingress; none: not known
 	NAT      bool
 	Priority int
 	Policy   Verdict // of a base chain; empty: accept
@@ -146,16 +151,20 @@ func (r Ruleset) Through(hook Hook, p Packet) Path {
 		if base.NAT && path.Translated != nil {
 			continue // a connection is translated once at a hook
 		}
-		w := walk{r, base, &path, &p}
-		end, there := w.chain(base, Yes, 0)
-		if end == "" && base.Policy.Drops() {
-			path.Steps = append(path.Steps, Step{
-				Tool: base.Tool, Table: base.Table, Chain: base.Name, Rule: "policy " + string(base.Policy), Verdict: base.Policy, Sure: there == Yes,
-				Delete: base.open(),
-			})
-			end = base.Policy
+		w := walk{r, &path, &p}
+		sure := Yes
+		if hook == Ingress && len(base.Devs) == 0 {
+			sure = Maybe
 		}
-		if end.Drops() && there == Yes {
+		end, before := w.chain(base, sure, 0)
+		if end == "" && base.Policy.Drops() {
+			end = base.Policy
+			path.Steps = append(path.Steps, Step{
+				Tool: base.Tool, Table: base.Table, Chain: base.Name, Rule: "policy " + string(base.Policy), Verdict: base.Policy,
+				Sure: sure == Yes && !before.pass && !before.drop, Delete: base.open(),
+			})
+		}
+		if end.Drops() && sure == Yes && !before.pass {
 			path.By = &path.Steps[len(path.Steps)-1]
 			return path
 		}
@@ -169,10 +178,10 @@ func (c Chain) concerns(p Packet) bool {
 		return p.Dst.Is4()
 	case "ip6":
 		return p.Dst.Is6()
-	case "inet":
-		return true
+	case "inet", "netdev":
+		return c.Hook != Ingress || len(c.Devs) == 0 || slices.Contains(c.Devs, p.In)
 	}
-	return false // bridges and devices have hooks of their own
+	return c.Hook == BridgePrerouting
 }
 
 // open is the command that makes a chain's policy accept.
@@ -186,95 +195,101 @@ func (c Chain) open() string {
 // walk is one packet in one base chain.
 type walk struct {
 	all    Ruleset
-	base   Chain
 	path   *Path
 	packet *Packet
+}
+
+// ends are the ways in which rules that may match may have ended a packet's way
+// through a chain.
+type ends struct{ pass, drop, back bool }
+
+func (e *ends) add(v Verdict) {
+	switch {
+	case v == Return:
+		e.back = true
+	case v.Drops():
+		e.drop = true
+	case v != "":
+		e.pass = true
+	}
 }
 
 // deepest is how many jumps may follow one another, as the kernel has it.
 const deepest = 16
 
 // chain follows the rules of a chain. It returns the verdict that ends the way
-// through the base chain, or none if the chain's end is reached, and how sure it
-// is that the packet gets there.
-func (w walk) chain(c Chain, sure Answer, depth int) (end Verdict, there Answer) {
-	there = sure // lowered by verdicts that the packet may have met
+// through the base chain, or none if the chain's end is reached, and how the way
+// may have ended before. sure is whether the packet comes to the chain.
+func (w walk) chain(c Chain, sure Answer, depth int) (Verdict, ends) {
+	var before ends
 	for _, r := range c.Rules {
 		rules := []Rule{r}
 		if r.cases != nil {
 			rules = r.cases
 		}
 		for _, one := range rules {
-			matches := min(one.matches(*w.packet), sure)
+			matches := one.matches(*w.packet)
 			if r.cases != nil {
 				matches = min(matches, r.matches(*w.packet))
 			}
 			if matches == No || one.Verdict == Continue {
 				continue
 			}
-			end, left, after := w.rule(c, one, matches, depth)
-			switch {
-			case left && one.Verdict == Return:
-				return "", there
-			case left:
-				return end, there
-			case one.Verdict == Return: // it may have returned: then it is there all the same
-				sure = Maybe
-			case after < Yes:
-				sure, there = min(sure, after), min(there, after)
+			here := sure
+			if before != (ends{}) {
+				here = Maybe
+			}
+			if end, left := w.rule(c, one, matches, here, depth, &before); left {
+				return end, before
 			}
 		}
 	}
-	return "", there
+	return "", before
 }
 
-// rule does what a rule says that matches, or may. With left, the packet is no
-// longer in the chain for certain; else after says how sure it is that it is.
-func (w walk) rule(c Chain, r Rule, matches Answer, depth int) (end Verdict, left bool, after Answer) {
+// rule does what a rule says that matches, or may. It returns a verdict if the
+// packet, once it is here, is no longer in the chain; otherwise it notes what
+// may have become of it.
+func (w walk) rule(c Chain, r Rule, matches, here Answer, depth int, before *ends) (end Verdict, left bool) {
+	sure := min(matches, here)
 	step := Step{
-		Tool: c.Tool, Table: c.Table, Chain: c.Name, Rule: r.Text, Verdict: r.Verdict, Target: r.Target, Sure: matches == Yes, Delete: r.Delete,
+		Tool: c.Tool, Table: c.Table, Chain: c.Name, Rule: r.Text, Verdict: r.Verdict, Target: r.Target, Sure: sure == Yes, Delete: r.Delete,
 	}
 	w.path.Steps = append(w.path.Steps, step)
 	switch r.Verdict {
 	case Mark:
-		if matches == Yes {
+		if step.Sure {
 			w.packet.Mark = w.packet.Mark&^r.keep ^ r.set
 		}
-		return "", false, Yes
+		return "", false
 	case Jump, Goto:
 		next, ok := w.all.find(c, r.Target)
 		if !ok || depth == deepest {
-			return "", false, Yes
+			return "", false
 		}
-		end, there := w.chain(next, matches, depth+1)
+		end, within := w.chain(next, sure, depth+1)
+		before.pass, before.drop = before.pass || within.pass, before.drop || within.drop
 		switch {
-		case end != "" && matches == Yes && there == Yes:
-			return end, true, Yes
-		case end != "":
-			return "", false, Maybe
+		case matches == Yes && end != "" && !within.back:
+			return end, true
+		case matches == Yes && end == "" && r.Verdict == Goto:
+			return "", true
 		}
-		if matches == Maybe && there == Maybe && !w.may(next) {
-			there = Yes // nothing in there ends a packet's way
-		}
-		return "", r.Verdict == Goto && matches == Yes, there
+		before.add(end)
+		before.back = before.back || r.Verdict == Goto
+		return "", false
 	}
 	if matches != Yes {
-		return "", false, Maybe
+		before.add(r.Verdict)
+		return "", false
 	}
-	if r.Verdict == DNAT || r.Verdict == SNAT || r.Verdict == Masquerade {
+	if step.Sure && (r.Verdict == DNAT || r.Verdict == SNAT || r.Verdict == Masquerade) {
 		w.path.Translated = &step
 	}
-	return r.Verdict, true, Yes
-}
-
-// may reports whether a chain has a verdict of its own, or leads on.
-func (w walk) may(c Chain) bool {
-	for _, r := range c.Rules {
-		if r.cases != nil || r.Verdict != Continue && r.Verdict != Mark && r.Verdict != Return {
-			return true
-		}
+	if r.Verdict == Return {
+		return "", true
 	}
-	return false
+	return r.Verdict, true
 }
 
 func (r Ruleset) find(from Chain, name string) (Chain, bool) {

@@ -22,13 +22,18 @@ func fromNFT(t *testing.T, name string) Ruleset {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for i := range chains {
+		if chains[i].Hook == Ingress {
+			chains[i].Devs = []string{"eth0"}
+		}
+	}
 	return Ruleset{Chains: chains}
 }
 
 // packet reads "src dst proto port in out mark", of which the end may be left out.
 func packet(t *testing.T, text string) Packet {
 	t.Helper()
-	f := append(strings.Fields(text), "", "", "", "")
+	f := append(strings.Fields(text), "", "", "", "", "")
 	p := Packet{Src: netip.MustParseAddr(f[0]), Dst: netip.MustParseAddr(f[1]), Proto: f[2], In: f[4], Out: f[5]}
 	if f[3] != "" {
 		port, _ := strings.CutPrefix(f[3], ":")
@@ -61,7 +66,7 @@ func summary(p Path) string {
 func TestThrough(t *testing.T) {
 	t.Parallel()
 	kube := Ruleset{Chains: IPTables("iptables", read(t, "kube-proxy.iptables"))}
-	mine, guard := fromNFT(t, "rules.json"), fromNFT(t, "guard.json")
+	mine, guard, host := fromNFT(t, "rules.json"), fromNFT(t, "guard.json"), fromNFT(t, "firewall.json")
 	for _, tt := range []struct {
 		name  string
 		rules Ruleset
@@ -102,6 +107,22 @@ func TestThrough(t *testing.T) {
 
 		{"the guard lets a peer in, as far as that can be known", guard, Input, "192.0.2.11 192.0.2.12 udp :8472 eth0", "may be dropped by vxlan"},
 		{"the guard has nothing to say of other ports", guard, Input, "192.0.2.11 192.0.2.12 udp :53 eth0", "through"},
+
+		{"nft: rules for another protocol, and then the policy", host, Input, "192.0.2.12 192.0.2.11 udp :8472 eth0", "drop by input: policy drop"},
+		{"nft: the same over IPv6", host, Input, "fd00::12 fd00::11 udp :8472 eth0", "drop by input: policy drop"},
+		{"nft: a protocol by the header of IPv4", host, Input, "192.0.2.12 192.0.2.11 icmp :0 eth0", "through"},
+		{"nft: a protocol by the header of IPv6", host, Input, "fd00::12 fd00::11 icmp :0 eth0", "through"},
+		{"nft: a map of verdicts", host, Input, "192.0.2.12 192.0.2.11 udp :123 eth0", "drop by input: udp dport vmap { 53 : accept, 123 : drop }"},
+		{"nft: flags of another protocol", host, Input, "192.0.2.12 192.0.2.11 udp :53 eth0", "through"},
+		{"nft: any port but these, of another protocol", host, Forward, "10.244.1.2 10.244.2.2 udp :80 cni0 tulle.1", "through"},
+		{"nft: any port but these", host, Forward, "10.244.1.2 10.244.2.2 tcp :81 cni0 tulle.1", "reject by forward: tcp dport != { 22, 80 } reject"},
+		{"nft: any address of the other family but these", host, Forward, "10.244.1.2 10.244.2.2 tcp :80 cni0 tulle.1", "through"},
+		{"nft: any address but these", host, Forward, "fd43::1 fd42::2 tcp :80 cni0 tulle.1", "drop by forward: ip6 saddr != fd42::/16 drop"},
+		{"nft: a packet whose address was not translated", host, Forward, "10.245.1.2 10.9.2.2 tcp :80 cni0 tulle.1", "drop by forward: ip saddr != 10.244.0.0/16 ip daddr 10.9.0.0/16 drop"},
+		{"nft: what a device drops before all others", host, Ingress, "192.0.2.12 192.0.2.11 udp :8472 eth0", "drop by eth0: udp dport 8472 drop"},
+		{"nft: another device", host, Ingress, "192.0.2.12 192.0.2.11 udp :8472 eth1", "through"},
+		{"nft: what a bridge drops", host, BridgePrerouting, "10.244.1.2 10.244.2.2 tcp :80 veth1", "drop by in: ip saddr 10.244.0.0/16 drop"},
+		{"nft: what a bridge lets pass", host, BridgePrerouting, "fd42::1 fd42::2 tcp :80 veth1", "through"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -110,6 +131,44 @@ func TestThrough(t *testing.T) {
 				t.Errorf("%s, want %s; steps: %+v", got, tt.want, path.Steps)
 			}
 		})
+	}
+}
+
+// TestTranslated: what a rule asks of a packet whose destination was translated.
+func TestTranslated(t *testing.T) {
+	t.Parallel()
+	p := packet(t, "10.245.1.2 10.9.2.2 tcp :80 cni0 tulle.1")
+	p.Translated = true
+	if path := fromNFT(t, "firewall.json").Through(Forward, p); path.By != nil || len(path.Steps) == 0 || !path.Steps[0].Sure {
+		t.Errorf("nft: %+v, want it accepted", path)
+	}
+	chains := IPTables("iptables", "*filter\n:FORWARD DROP [0:0]\n-A FORWARD -m conntrack --ctstate DNAT -j ACCEPT\n")
+	if path := (Ruleset{Chains: chains}).Through(Forward, p); path.By != nil {
+		t.Errorf("iptables: %+v, want it accepted", path)
+	}
+}
+
+// TestAnyProtocol: where the protocol is not told, a rule for one may match.
+func TestAnyProtocol(t *testing.T) {
+	t.Parallel()
+	chains := IPTables("iptables", "*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -p tcp -m tcp --dport 25 -j DROP\n")
+	if got, want := summary(Ruleset{Chains: chains}.Through(Forward, packet(t, "10.244.1.2 10.244.2.2"))), "may be dropped by FORWARD"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
+// TestDevices: those of a chain that nft(8) does not tell in JSON.
+func TestDevices(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"\t\ttype filter hook ingress device \"eth0\" priority filter; policy accept;": "eth0",
+		"\t\ttype filter hook ingress devices = { eth0, \"eth1\" } priority filter;":   "eth0 eth1",
+		"\t\ttype filter hook input priority filter; policy accept;":                   "",
+		"\t\tiifname \"device\" drop":                                                  "",
+	} {
+		if got := strings.Join(Devices(text), " "); got != want {
+			t.Errorf("%s: %q, want %q", text, got, want)
+		}
 	}
 }
 
@@ -138,6 +197,7 @@ func TestCommandsThatTakeAway(t *testing.T) {
 		want  string
 	}{
 		{kube, Input, "192.0.2.12 192.0.2.11 udp :8472 eth0", "iptables -t filter -D INPUT -i eth+ -p udp -m udp --dport 8472 -j DROP"},
+		{fromNFT(t, "firewall.json"), Input, "192.0.2.12 192.0.2.11 udp :123 eth0", "nft --handle list chain inet host input, and replace the rule of handle 15 by one without that verdict"},
 		{fromNFT(t, "rules.json"), Forward, "192.0.2.9 10.9.0.1 tcp :80 eth0 eth1", "nft chain inet t f '{ policy accept; }'"},
 		{fromNFT(t, "rules.json"), Forward, "192.0.2.9 192.0.2.1 udp :80 eth0 eth1", "nft delete rule inet t f handle 13"},
 	} {
@@ -162,7 +222,7 @@ func FuzzIPTables(f *testing.F) {
 }
 
 func FuzzNFT(f *testing.F) {
-	for _, name := range []string{"rules.json", "guard.json"} {
+	for _, name := range []string{"rules.json", "guard.json", "firewall.json"} {
 		text, err := os.ReadFile("testdata/" + name)
 		if err != nil {
 			f.Fatal(err)
