@@ -3,6 +3,7 @@
 package look
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -42,8 +43,7 @@ var _ trace.World = (*Host)(nil)
 
 // Open reads the tables of the network namespace that it is called in.
 func Open() (*Host, error) {
-	h := &Host{names: map[int]string{}, neighs: map[neighKey]trace.Neigh{}, fdb: map[fdbKey]trace.FDB{}}
-	h.rules = sync.OnceValue(readRules)
+	h := &Host{neighs: map[neighKey]trace.Neigh{}, fdb: map[fdbKey]trace.FDB{}, rules: sync.OnceValue(readRules)}
 	for _, step := range []struct {
 		what string
 		read func() error
@@ -53,11 +53,24 @@ func Open() (*Host, error) {
 		{"forwarding databases", h.readFDB},
 		{"pods", h.readPods},
 	} {
-		if err := step.read(); err != nil {
+		if err := settled(step.read); err != nil {
 			return nil, fmt.Errorf("read %s: %w", step.what, err)
 		}
 	}
 	return h, nil
+}
+
+// settled reads a table of the kernel, and again if it changed meanwhile, as is
+// usual while many pods start. Where it changes all the time, what came is what
+// there is.
+func settled(read func() error) error {
+	const tries = 20
+	for range tries {
+		if err := read(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return err
+		}
+	}
+	return nil
 }
 
 // Know tells the host of the network that it is part of, which the kernel does
@@ -104,13 +117,19 @@ func (h *Host) Sysctl(name string) (string, bool) {
 }
 
 func (h *Host) readLinks() error {
-	links, err := netlink.LinkList()
-	if err != nil {
+	links, interrupted := netlink.LinkList()
+	if interrupted != nil && !errors.Is(interrupted, netlink.ErrDumpInterrupted) {
+		return interrupted
+	}
+	addrs, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
 		return err
 	}
+	h.links, h.names = nil, map[int]string{}
 	for _, l := range links {
 		h.names[l.Attrs().Index] = l.Attrs().Name
 	}
+	at := map[int]int{} // place among the links, by index
 	for _, l := range links {
 		attrs := l.Attrs()
 		link := trace.Link{
@@ -123,20 +142,21 @@ func (h *Host) readLinks() error {
 		if attrs.MasterIndex != 0 {
 			link.State, link.Hairpin = port(attrs.Name)
 		}
-		addrs, err := netlink.AddrList(l, netlink.FAMILY_ALL)
-		if err != nil {
-			return err
-		}
-		for _, a := range addrs {
-			bits, _ := a.Mask.Size()
-			link.Addrs = append(link.Addrs, netip.PrefixFrom(addr(a.IP), bits))
-			if a.Flags&unix.IFA_F_DADFAILED != 0 {
-				link.Twice = append(link.Twice, addr(a.IP))
-			}
-		}
+		at[attrs.Index] = len(h.links)
 		h.links = append(h.links, link)
 	}
-	return nil
+	for _, a := range addrs {
+		i, there := at[a.LinkIndex]
+		if !there {
+			continue
+		}
+		bits, _ := a.Mask.Size()
+		h.links[i].Addrs = append(h.links[i].Addrs, netip.PrefixFrom(addr(a.IP), bits))
+		if a.Flags&unix.IFA_F_DADFAILED != 0 {
+			h.links[i].Twice = append(h.links[i].Twice, addr(a.IP))
+		}
+	}
+	return errors.Join(interrupted, err)
 }
 
 // kind is a device's, or empty for one of hardware.

@@ -1,6 +1,7 @@
 package look
 
 import (
+	"errors"
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
@@ -15,16 +16,18 @@ var neighStates = map[int]string{
 }
 
 func (h *Host) readNeighs() error {
+	var interrupted error
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
 		rows, err := netlink.NeighListExecute(netlink.Ndmsg{Family: family})
-		if err != nil {
+		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
 			return err
 		}
+		interrupted = errors.Join(interrupted, err)
 		for _, n := range rows {
 			h.neighs[neighKey{h.names[n.LinkIndex], addr(n.IP)}] = trace.Neigh{MAC: n.HardwareAddr.String(), State: neighStates[n.State]}
 		}
 	}
-	return nil
+	return interrupted
 }
 
 // Neigh implements trace.World.
@@ -35,7 +38,7 @@ func (h *Host) Neigh(dev string, a netip.Addr) (trace.Neigh, bool) {
 
 func (h *Host) readFDB() error {
 	rows, err := netlink.NeighListExecute(netlink.Ndmsg{Family: unix.AF_BRIDGE})
-	if err != nil {
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
 		return err
 	}
 	for _, n := range rows {
@@ -48,7 +51,7 @@ func (h *Host) readFDB() error {
 			h.fdb[fdbKey{dev, mac}] = trace.FDB{Dst: dst}
 		}
 	}
-	return nil
+	return err
 }
 
 // FDB implements trace.World.
