@@ -3,6 +3,7 @@ package look
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"strconv"
 	"syscall"
@@ -37,17 +38,18 @@ const rtaNexthopID = 30
 // Route implements trace.World: it asks the kernel which row of its tables it
 // would use (RTM_F_FIB_MATCH of rtnetlink(7)).
 func (h *Host) Route(q trace.Question) (trace.Route, error) {
-	matched, err := h.ask(q, unix.RTM_F_LOOKUP_TABLE|unix.RTM_F_FIB_MATCH)
+	matched, several, err := h.ask(q, unix.RTM_F_LOOKUP_TABLE|unix.RTM_F_FIB_MATCH)
 	if err != nil {
-		if r, ok := h.refusing(q.Dst); ok && !errors.Is(err, unix.ENETUNREACH) {
+		if r, ok := h.refusing(q, err); ok {
 			return r, nil
 		}
 		return trace.Route{}, because(err)
 	}
-	// What the kernel has learnt of the way is not in the row.
-	if used, err := h.ask(q, unix.RTM_F_LOOKUP_TABLE); err == nil {
+	// What the kernel has learnt of the way is not in the row, nor which one of
+	// several ways it takes.
+	if used, _, err := h.ask(q, unix.RTM_F_LOOKUP_TABLE); err == nil {
 		matched.MTU = used.MTU
-		if matched.Dev == "" {
+		if matched.Dev == "" || several {
 			matched.Dev, matched.Via = used.Dev, used.Via
 		}
 	}
@@ -70,7 +72,9 @@ func because(err error) error {
 	return err
 }
 
-func (h *Host) ask(q trace.Question, flags uint32) (trace.Route, error) {
+// ask asks the kernel for a route. several is whether it has more than one
+// nexthop; the first is told.
+func (h *Host) ask(q trace.Question, flags uint32) (r trace.Route, several bool, err error) {
 	msg := &nl.RtMsg{}
 	msg.Family, msg.Dst_len, msg.Flags = unix.AF_INET, uint8(q.Dst.BitLen()), flags
 	if q.Dst.Is6() {
@@ -88,7 +92,7 @@ func (h *Host) ask(q trace.Question, flags uint32) (trace.Route, error) {
 	if q.In != "" {
 		index, ok := h.index(q.In)
 		if !ok {
-			return trace.Route{}, fmt.Errorf("no device %s", q.In)
+			return trace.Route{}, false, fmt.Errorf("no device %s", q.In)
 		}
 		req.AddData(nl.NewRtAttr(unix.RTA_IIF, nl.Uint32Attr(uint32(index))))
 	}
@@ -97,10 +101,10 @@ func (h *Host) ask(q trace.Question, flags uint32) (trace.Route, error) {
 	}
 	answers, err := req.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWROUTE)
 	if err != nil {
-		return trace.Route{}, err
+		return trace.Route{}, false, err
 	}
 	if len(answers) == 0 {
-		return trace.Route{}, errors.New("the kernel gave no answer")
+		return trace.Route{}, false, errors.New("the kernel gave no answer")
 	}
 	return h.parse(answers[0])
 }
@@ -114,16 +118,16 @@ func (h *Host) index(name string) (int, bool) {
 	return 0, false
 }
 
-func (h *Host) parse(data []byte) (trace.Route, error) {
+func (h *Host) parse(data []byte) (r trace.Route, several bool, err error) {
 	if len(data) < unix.SizeofRtMsg {
-		return trace.Route{}, unix.EBADMSG
+		return trace.Route{}, false, unix.EBADMSG
 	}
 	row := nl.DeserializeRtMsg(data)
 	attrs, err := nl.ParseRouteAttr(data[unix.SizeofRtMsg:])
 	if err != nil {
-		return trace.Route{}, err
+		return trace.Route{}, false, err
 	}
-	r := trace.Route{Type: word(routeTypes, int(row.Type)), Protocol: word(protocolNames, int(row.Protocol)), Table: word(tableNames, int(row.Table))}
+	r = trace.Route{Type: word(routeTypes, int(row.Type)), Protocol: word(protocolNames, int(row.Protocol)), Table: word(tableNames, int(row.Table))}
 	dst := netip.IPv4Unspecified()
 	if row.Family == unix.AF_INET6 {
 		dst = netip.IPv6Unspecified()
@@ -139,19 +143,20 @@ func (h *Host) parse(data []byte) (trace.Route, error) {
 		case unix.RTA_GATEWAY:
 			r.Via = addr(a.Value)
 		case unix.RTA_VIA:
-			r.Via = addr(a.Value[2:]) // behind the family
+			r.Via = addr(a.Value[min(2, len(a.Value)):]) // behind the family
 		case unix.RTA_PREFSRC:
 			r.Src = addr(a.Value)
 		case rtaNexthopID:
 			r.NexthopID = nl.NativeEndian().Uint32(a.Value)
 		case unix.RTA_MULTIPATH:
+			several = true
 			h.firstPath(&r, a.Value)
 		case unix.RTA_METRICS:
 			r.MTU = metric(a)
 		}
 	}
 	r.Dst = netip.PrefixFrom(dst, int(row.Dst_len))
-	return r, nil
+	return r, several, nil
 }
 
 // firstPath notes the first of several nexthops.
@@ -188,28 +193,41 @@ func metric(a syscall.NetlinkRouteAttr) int {
 	return 0
 }
 
-// refusing finds the most exact route that lets nothing pass to an address. The
-// kernel only says that there is one.
-func (h *Host) refusing(dst netip.Addr) (trace.Route, bool) {
-	family := netlink.FAMILY_V4
-	if dst.Is6() {
-		family = netlink.FAMILY_V6
+// refusals are the types of routes and of policy rules that let nothing pass, by
+// the error that the kernel answers with: it says no more.
+var refusals = map[unix.Errno]int{unix.EINVAL: unix.RTN_BLACKHOLE, unix.EACCES: unix.RTN_PROHIBIT, unix.EHOSTUNREACH: unix.RTN_UNREACHABLE, unix.ENETUNREACH: unix.RTN_UNREACHABLE}
+
+// refusing finds what lets a packet not pass: a policy rule, or the most exact
+// route to its destination.
+func (h *Host) refusing(q trace.Question, err error) (trace.Route, bool) {
+	var no unix.Errno
+	if !errors.As(err, &no) || refusals[no] == 0 {
+		return trace.Route{}, false
 	}
-	rows, err := netlink.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
-	if err != nil {
+	kind := refusals[no]
+	if r, ok := h.rule(q, kind); ok || no == unix.ENETUNREACH { // of a route it is another error
+		return r, ok
+	}
+	rows, err := netlink.RouteListFiltered(family(q.Dst), &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
 		return trace.Route{}, false
 	}
 	best := trace.Route{}
 	found := false
 	for _, r := range rows {
-		if r.Type != unix.RTN_BLACKHOLE && r.Type != unix.RTN_UNREACHABLE && r.Type != unix.RTN_PROHIBIT || r.Dst == nil {
-			continue
-		}
-		bits, _ := r.Dst.Mask.Size()
-		p := netip.PrefixFrom(addr(r.Dst.IP), bits)
-		if p.Contains(dst) && (!found || p.Bits() > best.Dst.Bits()) {
+		p := prefix(r.Dst, q.Dst)
+		if r.Type == kind && p.Contains(q.Dst) && (!found || p.Bits() > best.Dst.Bits()) {
 			best, found = trace.Route{Dst: p, Type: word(routeTypes, r.Type), Table: word(tableNames, r.Table), Protocol: word(protocolNames, int(r.Protocol))}, true
 		}
 	}
 	return best, found
+}
+
+// prefix is that of a row; without one it has all addresses like another.
+func prefix(n *net.IPNet, like netip.Addr) netip.Prefix {
+	if n == nil {
+		return netip.PrefixFrom(like, 0).Masked()
+	}
+	bits, _ := n.Mask.Size()
+	return netip.PrefixFrom(addr(n.IP), bits)
 }

@@ -14,6 +14,7 @@ import (
 // readRules reads all rules of netfilter with the programs that write them.
 func readRules() ruleset.Ruleset {
 	var all ruleset.Ruleset
+	legacy := legacy()
 	read := map[string]bool{} // family and table that iptables has told of
 	for _, tool := range []struct{ name, family, names string }{
 		{"iptables", "ip", ""},
@@ -26,7 +27,7 @@ func readRules() ruleset.Ruleset {
 			if text, err := os.ReadFile(tool.names); err != nil || len(bytes.TrimSpace(text)) == 0 {
 				continue
 			}
-			if legacy() {
+			if legacy {
 				continue // it is what iptables itself is here
 			}
 		}
@@ -47,9 +48,15 @@ func readRules() ruleset.Ruleset {
 		all.Unread = append(all.Unread, err.Error())
 		return all
 	}
-	chains, err := ruleset.NFT([]byte(text), func(family, table string) bool { return read[family+" "+table] && !legacy() })
+	chains, err := ruleset.NFT([]byte(text), func(family, table string) bool { return read[family+" "+table] && !legacy })
 	if err != nil {
 		all.Unread = append(all.Unread, err.Error())
+	}
+	for i, c := range chains {
+		if c.Hook == ruleset.Ingress && len(c.Devs) == 0 {
+			text, _ := output("nft", "list", "chain", c.Family, c.Table, c.Name) // without it the chain's rules may match
+			chains[i].Devs = ruleset.Devices(text)
+		}
 	}
 	all.Chains = append(all.Chains, chains...)
 	return all

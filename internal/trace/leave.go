@@ -102,7 +102,7 @@ func (t *tracer) underlay(dev Link, to netip.Addr) {
 	t.hop(Hop{Step: "underlay", Text: r.String(), Device: r.Dev, MTU: mtu})
 	switch {
 	case r.Type != "unicast":
-		t.lost(fmt.Sprintf("the way to the other host at %s is refused: %s", to, r), fmt.Sprintf("ip route del %s %s table %s", r.Type, r.Dst, r.Table))
+		t.lost(fmt.Sprintf("the way to the other host at %s is refused: %s", to, r), r.without())
 		return
 	case !link.Up:
 		t.lost(fmt.Sprintf("%s, which leads to the other host, is down", r.Dev), "ip link set "+r.Dev+" up")
@@ -159,6 +159,9 @@ func (t *tracer) toPod(bridge Link) {
 		return
 	case !there:
 		t.lost(fmt.Sprintf("no pod of this host has %s", a), "kubectl get pods --all-namespaces --output wide, or ls /var/lib/cni/networks/*")
+		return
+	case veth.Master == "":
+		t.lost(fmt.Sprintf("%s is not a port of %s any more", veth.Name, bridge.Name), "ip link set "+veth.Name+" master "+bridge.Name)
 		return
 	}
 	t.port(veth)

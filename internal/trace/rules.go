@@ -53,6 +53,9 @@ func describe(hook ruleset.Hook, steps []ruleset.Step) string {
 // translate passes the first hook, where a service's address becomes that of a
 // pod. It reports whether the way ends there.
 func (t *tracer) translate(hook ruleset.Hook) bool {
+	if unread := t.Rules().Unread; len(unread) > 0 {
+		t.hop(Hop{Step: "rules", Text: "not all could be read, and what those do is not seen: " + strings.Join(unread, "; ")})
+	}
 	path := t.Rules().Through(hook, t.packet)
 	if t.packet.Proto == "" && path.Translated == nil {
 		// Services are for a protocol; which one was not told.
@@ -87,7 +90,7 @@ func (t *tracer) translate(hook ruleset.Hook) bool {
 		text += fmt.Sprintf(", or else %s", strings.Join(others, ", "))
 	}
 	t.hop(Hop{Step: "service", Text: text})
-	t.packet.Dst = to.Addr()
+	t.packet.Dst, t.packet.Translated = to.Addr(), true
 	if to.Port() != 0 {
 		t.packet.DPort = to.Port()
 	}

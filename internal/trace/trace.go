@@ -124,7 +124,7 @@ func (t *tracer) begin(src netip.Addr) {
 	}
 	if back.Type != "unicast" {
 		t.hop(Hop{Step: "source", Text: src.String()})
-		t.refusedBy(back)
+		t.refusedBy(src, back)
 		return
 	}
 	t.packet.In = back.Dev
@@ -159,6 +159,8 @@ func (t *tracer) port(veth Link) {
 		t.lost(fmt.Sprintf("the bridge %s is down", bridge.Name), "ip link set "+bridge.Name+" up")
 	case !veth.Up:
 		t.lost(fmt.Sprintf("%s is down", veth.Name), "ip link set "+veth.Name+" up")
+	case !veth.Carrier:
+		t.lost(fmt.Sprintf("%s has no carrier: the pod's own device at its other end is down", veth.Name), "start the pod anew")
 	case veth.State != "forwarding":
 		t.lost(fmt.Sprintf("the port %s of %s is %s", veth.Name, bridge.Name, veth.State), "bridge link set dev "+veth.Name+" state 3")
 	}
@@ -185,6 +187,9 @@ func (t *tracer) decide() {
 	link, _ := t.Link(route.Dev)
 	t.hop(Hop{Step: "route", Text: route.String(), Device: route.Dev, MTU: cmpOr(route.MTU, link.MTU)})
 	if route.Type == "local" {
+		if t.taken() {
+			return
+		}
 		t.packet.Out = ""
 		if t.rules(ruleset.Input, t.packet) {
 			t.trace.End = End{Where: AtHost, Text: fmt.Sprintf("at this host, which has %s", t.packet.Dst)}
@@ -192,7 +197,7 @@ func (t *tracer) decide() {
 		return
 	}
 	if route.Type != "unicast" {
-		t.refusedBy(route)
+		t.refusedBy(t.packet.Dst, route)
 		return
 	}
 	if t.astray(route) {
@@ -210,9 +215,33 @@ func (t *tracer) decide() {
 	t.leave(route, link)
 }
 
-// refusedBy ends the way by a route that lets nothing pass.
-func (t *tracer) refusedBy(r Route) {
-	t.lost(fmt.Sprintf("a route refuses %s: %s", r.Dst, r), fmt.Sprintf("ip route del %s %s table %s", r.Type, r.Dst, r.Table))
+// refusedBy ends the way by a route that lets nothing pass to an address.
+func (t *tracer) refusedBy(a netip.Addr, r Route) {
+	what := "a route"
+	if r.Rule != "" {
+		what = "a rule"
+	}
+	t.lost(fmt.Sprintf("%s refuses %s: %s", what, a, r), r.without())
+}
+
+// taken ends the way of a packet for a pod whose address this host has itself.
+func (t *tracer) taken() bool {
+	a := t.packet.Dst
+	whose := "a pod"
+	if peer, ok := t.peerOf(a); ok {
+		whose = "a pod of " + peer.Name
+	} else if _, ok := t.Pod(a); !ok {
+		return false
+	}
+	name, _ := t.Owner(a)
+	dev, _ := t.Link(name)
+	for _, p := range dev.Addrs {
+		if p.Addr() == a {
+			t.lost(fmt.Sprintf("%s of this host has %s, the address of %s", name, a, whose), fmt.Sprintf("ip address del %s dev %s", p, name))
+			return true
+		}
+	}
+	return false
 }
 
 // switched delivers a packet between two pods of one bridge, which no route has to
@@ -289,6 +318,8 @@ func (t *tracer) astray(r Route) bool {
 	}
 	peer, known := t.peerOf(t.packet.Dst)
 	switch {
+	case r.Dst.Bits() == 0 && r.Table != "main" && r.Table != "default":
+		t.lost(fmt.Sprintf("a policy rule leads %s to table %s, where the pods' network is not: %s", t.packet.Dst, r.Table, r), t.before())
 	case !known && r.Dst.Bits() == 0:
 		t.lost(fmt.Sprintf("no node holds a subnet with %s, so it would leave by the default route", t.packet.Dst), "tullectl leases")
 	case known && r.Dst.Bits() == 0:
@@ -299,6 +330,18 @@ func (t *tracer) astray(r Route) bool {
 		return false
 	}
 	return true
+}
+
+// before is the command that has the main table asked for pods before any other.
+func (t *tracer) before() string {
+	for _, n := range t.Networks() {
+		if n.Contains(t.packet.Dst) && n.Addr().Is6() {
+			return fmt.Sprintf("ip -6 rule add to %s lookup main pref 1; ip -6 rule show tells the others", n)
+		} else if n.Contains(t.packet.Dst) {
+			return fmt.Sprintf("ip rule add to %s lookup main pref 1; ip rule show tells the others", n)
+		}
+	}
+	return "ip rule show"
 }
 
 // leads reports whether a route leads to a device that is neither the overlay's

@@ -3,6 +3,7 @@ package trace
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -18,6 +19,7 @@ type host struct {
 	fdb     map[string]FDB   // by device and MAC address
 	sysctls map[string]string
 	rules   string // of iptables-save
+	unread  []string
 	pods    []Pod
 	peers   []Peer
 }
@@ -62,8 +64,20 @@ func (h host) Neigh(dev string, a netip.Addr) (Neigh, bool) {
 func (h host) FDB(dev, mac string) (FDB, bool)   { f, ok := h.fdb[dev+" "+mac]; return f, ok }
 func (h host) Sysctl(name string) (string, bool) { v, ok := h.sysctls[name]; return v, ok }
 func (h host) Rules() ruleset.Ruleset {
-	return ruleset.Ruleset{Chains: ruleset.IPTables("iptables", h.rules)}
+	return ruleset.Ruleset{Chains: ruleset.IPTables("iptables", h.rules), Unread: h.unread}
 }
+
+// own gives the host an address.
+func (h *host) own(text, dev string) {
+	p := netip.MustParsePrefix(text)
+	for i := range h.links {
+		if h.links[i].Name == dev && !slices.Contains(h.links[i].Addrs, p) {
+			h.links[i].Addrs = append(h.links[i].Addrs, p)
+		}
+	}
+	h.routes[text] = Route{Dst: netip.PrefixFrom(p.Addr(), p.Addr().BitLen()), Type: "local", Table: "local", Protocol: "kernel", Dev: dev}
+}
+
 func (h host) AnyPod(like netip.Addr) (Pod, bool) { return h.pods[0], like.Is4() }
 func (h host) Networks() []netip.Prefix {
 	return []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16")}
@@ -167,6 +181,20 @@ func TestFollow(t *testing.T) {
 		{"a blackhole", func(h *host) {
 			h.routes["x"] = Route{Dst: netip.MustParsePrefix("10.244.2.5/32"), Type: "blackhole", Table: "main", Protocol: "boot"}
 		}, "10.244.2.5", Nowhere, "ip route del blackhole 10.244.2.5/32 table main"},
+		{"a default route by a policy rule", func(h *host) {
+			r := route("0.0.0.0/0", "eth0", "192.0.2.1", 0)
+			r.Table = "99"
+			h.routes = map[string]Route{"policy": r}
+		}, "10.244.2.5", Nowhere, "ip rule add to 10.244.0.0/16 lookup main pref 1"},
+		{"a policy rule that refuses", func(h *host) {
+			h.routes = map[string]Route{"policy": {Dst: netip.MustParsePrefix("0.0.0.0/0"), Type: "prohibit", Rule: "pref 40 from 10.244.0.0/16 prohibit", Pref: 40}}
+		}, "10.244.2.5", Nowhere, "ip rule del pref 40"},
+		{"a policy rule that refuses the outer packet", func(h *host) {
+			h.routes["link"] = Route{Dst: netip.MustParsePrefix("192.0.2.0/24"), Type: "blackhole", Rule: "pref 40 to 192.0.2.12 blackhole", Pref: 40}
+		}, "10.244.2.5", Nowhere, "ip rule del pref 40"},
+		{"this host has the address of another node's pod", func(h *host) { h.own("10.244.2.5/32", "lo") }, "10.244.2.5", Nowhere, "ip address del 10.244.2.5/32 dev lo"},
+		{"this host has the address of a pod", func(h *host) { h.own("10.244.1.3/24", "eth0") }, "10.244.2.5 10.244.1.3", Nowhere, "ip address del 10.244.1.3/24 dev eth0"},
+		{"this host's end of the bridge", func(h *host) { h.own("10.244.1.1/24", "cni0") }, "10.244.1.1", AtHost, "10.244.1.1"},
 		{"no neighbour row", func(h *host) { delete(h.neighs, "tulle.1 10.244.2.0") }, "10.244.2.5", Nowhere, "no neighbour row"},
 		{"no FDB row", func(h *host) { h.fdb = nil }, "10.244.2.5", Nowhere, "no FDB row"},
 		{"an FDB row to another node", func(h *host) {
@@ -180,6 +208,11 @@ func TestFollow(t *testing.T) {
 		{"the bridge is down", func(h *host) { h.links[3].Up = false }, "10.244.2.5", Nowhere, "cni0 is down"},
 		{"the port is blocked", func(h *host) { h.links[4].State = "blocking" }, "10.244.2.5", Nowhere, "veth1 of cni0 is blocking"},
 		{"the port is no port", func(h *host) { h.links[4].Master = "" }, "10.244.2.5", Nowhere, "not a port"},
+		{"the port of the other pod is no port", func(h *host) {
+			h.links[5].Master = ""
+			h.fdb = nil
+		}, "10.244.2.5 10.244.1.3", Nowhere, "ip link set veth2 master cni0"},
+		{"the pod's own device is down", func(h *host) { h.links[4].Carrier, h.links[4].State = false, "disabled" }, "10.244.2.5", Nowhere, "has no carrier"},
 		{"forwarding off", func(h *host) { h.sysctls["net/ipv4/conf/cni0/forwarding"] = "0" }, "10.244.2.5", Nowhere, "sysctl -w net.ipv4.conf.cni0.forwarding=1"},
 		{"forwarding of the tunnel off", func(h *host) { h.sysctls["net/ipv4/conf/tulle.1/forwarding"] = "0" }, "10.244.2.5 10.244.1.3", Nowhere, "net.ipv4.conf.tulle/1.forwarding"},
 		{"rp_filter and another way back", func(h *host) {
@@ -219,6 +252,17 @@ func TestFollow(t *testing.T) {
 				t.Errorf("%s, and nothing says what to do", got.End.Text)
 			}
 		})
+	}
+}
+
+// TestUnread: a trace says which rules it could not see.
+func TestUnread(t *testing.T) {
+	t.Parallel()
+	h := right()
+	h.unread = []string{"nft: not found"}
+	got := Follow(h, netip.Addr{}, netip.MustParseAddr("10.244.2.5"), "", 0)
+	if !slices.ContainsFunc(got.Hops, func(hop Hop) bool { return hop.Step == "rules" && strings.Contains(hop.Text, "nft: not found") }) {
+		t.Errorf("no step says so: %+v", got.Hops)
 	}
 }
 

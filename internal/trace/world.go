@@ -51,9 +51,17 @@ type Route struct {
 	Src       netip.Addr
 	NexthopID uint32
 	MTU       int // of the route; 0: that of its device
+
+	// Rule is the policy rule that refuses the packet before any table is asked,
+	// and Pref its priority.
+	Rule string
+	Pref int
 }
 
 func (r Route) String() string {
+	if r.Rule != "" {
+		return "policy rule " + r.Rule
+	}
 	text := r.Dst.String()
 	if r.Dst.Bits() == 0 {
 		text = "default"
@@ -71,6 +79,17 @@ func (r Route) String() string {
 		text += " dev " + r.Dev
 	}
 	return text + " table " + r.Table + " proto " + r.Protocol
+}
+
+// without is the command that takes away what refuses packets.
+func (r Route) without() string {
+	switch {
+	case r.Rule != "" && r.Dst.Addr().Is6():
+		return fmt.Sprintf("ip -6 rule del pref %d", r.Pref)
+	case r.Rule != "":
+		return fmt.Sprintf("ip rule del pref %d", r.Pref)
+	}
+	return fmt.Sprintf("ip route del %s %s table %s", r.Type, r.Dst, r.Table)
 }
 
 // Link is a device.
