@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -11,6 +13,7 @@ import (
 	"time"
 
 	"tulle/internal/doctor"
+	"tulle/internal/flags"
 	"tulle/internal/look"
 	"tulle/internal/reach"
 	"tulle/internal/ruleset"
@@ -35,7 +38,7 @@ func gather(ctx context.Context, p places, c etcd.Config, given bool, tried int)
 	}
 	host.Know(k.networks(), k.peers())
 	f := doctor.Facts{
-		Subnets: k.subnets(), Kernel: host.Kernel(), Links: host.Links(), Sysctls: host.Sysctls(), CNI: look.CNI(),
+		Subnets: k.subnets(), Kernel: host.Kernel(), Links: host.Links(), Pods: host.Pods(), Sysctls: host.Sysctls(), CNI: look.CNI(),
 		Disks: []doctor.Disk{look.Disk(p.stateDir), look.Disk(parent(p.subnetFile))},
 	}
 	if k.state != nil {
@@ -45,12 +48,13 @@ func gather(ctx context.Context, p places, c etcd.Config, given bool, tried int)
 			given = true
 		}
 	} else {
-		f.Silent = k.stateErr.Error()
+		f.Silent, f.Hangs = k.stateErr.Error(), errors.Is(k.stateErr, context.DeadlineExceeded)
 		f.State = k.remembered(host)
 	}
 	if k.fileErr != nil && (k.state == nil || k.state.Ready) {
 		f.File = k.fileErr.Error()
 	}
+	f.Bridge = bridgeOf(f, p.subnetFile)
 	// What has to be waited for is asked for at the same time.
 	var (
 		wait    sync.WaitGroup
@@ -63,7 +67,11 @@ func gather(ctx context.Context, p places, c etcd.Config, given bool, tried int)
 	}
 	wait.Go(func() { doubles = twice(ctx, host, over) })
 	peers := chosen(k.peers(), k.leftOut(), tried)
-	f.Drops, f.Unread = drops(host, f, peers)
+	asked := netip.AddrPort{}
+	if f.Hangs {
+		asked, _ = netip.ParseAddrPort(p.tulled.addr) // none: it is a name
+	}
+	f.Drops, f.Unread = drops(host, f, peers, asked)
 	f.Ways, f.Back = ways(host, f, peers)
 	f.Reached = reached(ctx, host, f, peers)
 	wait.Wait()
@@ -172,17 +180,46 @@ func twice(ctx context.Context, host *look.Host, u *status.Underlay) []doctor.Tw
 	return found
 }
 
+// bridgeOf is the pods' bridge: the one with an address of this node's subnet, or
+// else that of the plugin's configuration for our subnet file.
+func bridgeOf(f doctor.Facts, subnetFile string) string {
+	for _, l := range f.Links {
+		for _, a := range l.Addrs {
+			if own := f.Subnets[subnet.FamilyOf(a.Addr())]; l.Kind == "bridge" && own.IsValid() && own.Contains(a.Addr()) {
+				return l.Name
+			}
+		}
+	}
+	for _, c := range f.CNI.Confs {
+		if slices.Contains(c.Plugins, "tulle") && c.Bridge != "" && cmp.Or(c.SubnetFile, flags.SubnetFile) == subnetFile {
+			return c.Bridge
+		}
+	}
+	return "cni0"
+}
+
+// ordinaryPort is one that no rule is about: whether a firewall lets it pass tells
+// whether it lets pods talk.
+const ordinaryPort = 47113
+
 // podOf is an address that a pod of a subnet could have.
 func podOf(s netip.Prefix) netip.Addr { return s.Masked().Addr().Next().Next() }
 
-// drops follows what the network needs through the rules of netfilter.
-func drops(host *look.Host, f doctor.Facts, peers []trace.Peer) ([]doctor.Drop, []string) {
+// drops follows what the network needs through the rules of netfilter, and what
+// asks a tulled that does not answer.
+func drops(host *look.Host, f doctor.Facts, peers []trace.Peer, asked netip.AddrPort) ([]doctor.Drop, []string) {
 	rules := host.Rules()
 	var found []doctor.Drop
 	try := func(what string, hook ruleset.Hook, p ruleset.Packet) {
 		if path := rules.Through(hook, p); path.By != nil {
 			found = append(found, doctor.Drop{What: what, Rule: *path.By})
 		}
+	}
+	if asked.IsValid() {
+		ask := ruleset.Packet{Out: "lo", Src: asked.Addr(), Dst: asked.Addr(), Proto: "tcp", DPort: asked.Port()}
+		try("what asks tulled on this host", ruleset.Output, ask)
+		ask.In, ask.Out = "lo", ""
+		try("what asks tulled on this host", ruleset.Input, ask)
 	}
 	tunnel, hasTunnel := host.Link(f.State.Device)
 	for _, peer := range peers {
@@ -192,13 +229,21 @@ func drops(host *look.Host, f doctor.Facts, peers []trace.Peer) ([]doctor.Drop, 
 			if !ours.IsValid() || err != nil {
 				continue
 			}
-			const bridge = "cni0"
 			for _, proto := range []string{"tcp", "udp"} {
-				out := ruleset.Packet{In: bridge, Out: r.Dev, Src: podOf(ours), Dst: podOf(theirs), Proto: proto}
-				in := ruleset.Packet{In: r.Dev, Out: bridge, Src: podOf(theirs), Dst: podOf(ours), Proto: proto}
-				try("what pods send to other nodes", ruleset.Prerouting, ruleset.Packet{In: bridge, Src: out.Src, Dst: out.Dst, Proto: proto})
+				out := ruleset.Packet{In: f.Bridge, Src: podOf(ours), Dst: podOf(theirs), Proto: proto, DPort: ordinaryPort}
+				in := ruleset.Packet{In: r.Dev, Src: podOf(theirs), Dst: podOf(ours), Proto: proto, DPort: ordinaryPort}
+				for _, p := range f.Pods {
+					port := out
+					port.In = p.Veth
+					try("what pods send to other nodes", ruleset.Ingress, port)
+					try("what pods send to other nodes", ruleset.BridgePrerouting, port)
+					break // of many alike
+				}
+				try("what pods send to other nodes", ruleset.Prerouting, out)
+				out.Out = r.Dev
 				try("what pods send to other nodes", ruleset.Forward, out)
-				try("what pods of other nodes send", ruleset.Prerouting, ruleset.Packet{In: r.Dev, Src: in.Src, Dst: in.Dst, Proto: proto})
+				try("what pods of other nodes send", ruleset.Prerouting, in)
+				in.Out = f.Bridge
 				try("what pods of other nodes send", ruleset.Forward, in)
 			}
 		}
@@ -209,6 +254,7 @@ func drops(host *look.Host, f doctor.Facts, peers []trace.Peer) ([]doctor.Drop, 
 				}
 				port := uint16(tunnel.Port)
 				in := ruleset.Packet{In: u.Dev, Src: theirs, Dst: tunnel.Local, Proto: "udp", DPort: port}
+				try("VXLAN packets of other nodes", ruleset.Ingress, in)
 				try("VXLAN packets of other nodes", ruleset.Prerouting, in)
 				try("VXLAN packets of other nodes", ruleset.Input, in)
 				out := ruleset.Packet{Out: u.Dev, Src: tunnel.Local, Dst: theirs, Proto: "udp", DPort: port}

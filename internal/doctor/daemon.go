@@ -12,7 +12,11 @@ func (e *examination) daemon() {
 	if e.File != "" {
 		e.add("subnet-file", "systemctl restart tulled, which writes it", "without the subnet file no pod starts: %s", e.File)
 	}
-	if !e.Started {
+	switch {
+	case e.Hangs:
+		e.add("tulled-silent", "see whether a rule drops what goes to 127.0.0.1; systemctl restart tulled; journalctl -u tulled", "tulled does not answer: %s", e.Silent)
+		return
+	case !e.Started:
 		e.add("tulled-silent", "systemctl start tulled; journalctl -u tulled says why it ended", "tulled does not answer: %s", e.Silent)
 		return
 	}

@@ -31,6 +31,8 @@ func healthy() Facts {
 		},
 		Subnets: [2]netip.Prefix{own},
 		Etcd:    Etcd{Asked: true, SkewKnown: true, Skew: time.Second},
+		Bridge:  "cni0",
+		Pods:    []trace.Pod{{Addr: netip.MustParseAddr("10.244.193.2"), Veth: "veth1"}},
 		Kernel:  Kernel{VXLAN: true, Nexthops: true, NFTables: true, Iptables: true, Conntracks: 10, ConntrackMost: 1000},
 		Links: []trace.Link{
 			{Name: "eth0", Up: true, Carrier: true, MTU: 1500, Addrs: []netip.Prefix{netip.MustParsePrefix("192.0.2.11/24")}},
@@ -60,6 +62,7 @@ var faults = []struct {
 	says string // in the text or the command
 }{
 	{"tulled is stopped", func(f *Facts) { f.Started, f.Silent = false, "connection refused" }, "tulled-silent", "systemctl start tulled"},
+	{"tulled hangs", func(f *Facts) { f.Started, f.Hangs, f.Silent = false, true, "deadline exceeded" }, "tulled-silent", "systemctl restart tulled"},
 	{"tulled waits", func(f *Facts) { f.State.Ready, f.State.Phase = false, "waiting for etcd" }, "tulled-waits", "waiting for etcd"},
 	{"a route is missing", func(f *Facts) { f.State.Difference = []string{"add route 10.244.57.0/24 nhid 7"} }, "kernel-differs", "ip route del"},
 	{"the kernel can't be read", func(f *Facts) { f.State.KernelErr = "permission denied" }, "kernel-differs", "permission denied"},
@@ -124,6 +127,17 @@ var faults = []struct {
 	{"the bridge lacks its address", func(f *Facts) { f.Links[2].Addrs = nil }, "bridge-address", "ip address add 10.244.193.1/24 dev cni0"},
 	{"a pod's device is down", func(f *Facts) { f.Links[3].Up = false }, "pod-port", "default/web"},
 	{"a pod's port is blocked", func(f *Facts) { f.Links[3].State = "blocking" }, "pod-port", "blocking"},
+	{"a pod's own device is down", func(f *Facts) { f.Links[3].Carrier, f.Links[3].State = false, "disabled" }, "pod-port", "no carrier"},
+	{"a pod's port was taken from the bridge", func(f *Facts) { f.Links[3].Master, f.Links[3].State = "", "" }, "pod-port", "ip link set veth1 master cni0"},
+	{"a device has an address of another node's pods", func(f *Facts) {
+		f.Links[0].Addrs = append(f.Links[0].Addrs, netip.MustParsePrefix("10.244.57.77/24"))
+	}, "address-of-pods", "ip address del 10.244.57.77/24 dev eth0"},
+	{"rules can't be read", func(f *Facts) { f.Unread = []string{"nft: not found"} }, "rules-unread", "apt-get install nftables"},
+	{"the bridge lacks its address, and IPv6", func(f *Facts) {
+		f.Subnets[1] = netip.MustParsePrefix("fd42::/64")
+		f.Sysctls["net/ipv6/conf/cni0/disable_ipv6"] = "1"
+		f.Sysctls["net/bridge/bridge-nf-call-ip6tables"] = "1"
+	}, "bridge-address", "sysctl -w net.ipv6.conf.cni0.disable_ipv6=0; ip address add fd42::1/64 dev cni0"},
 	{"a pod's MTU is too large", func(f *Facts) { f.Links[3].MTU = 1500 }, "pod-mtu", "1450"},
 	{"flannel's device", func(f *Facts) {
 		f.Links = append(f.Links, trace.Link{Name: "flannel.1", Kind: "vxlan", VNI: 1, Port: 8473})
@@ -136,6 +150,9 @@ var faults = []struct {
 	{"another one alone", func(f *Facts) { f.CNI.Confs = []Conf{{File: "00-x", Plugins: []string{"x"}}} }, "cni-other", "remove 00-x"},
 	{"a broken one", func(f *Facts) { f.CNI.Confs = append(f.CNI.Confs, Conf{File: "99-x", Err: "it is not JSON"}) }, "cni-broken", "99-x"},
 	{"no plugin", func(f *Facts) { f.CNI.Plugin, f.CNI.Path = "it is not there", "/opt/cni/bin/tulle" }, "cni-plugin", "/opt/cni/bin/tulle"},
+	{"a runtime that looks elsewhere", func(f *Facts) {
+		f.CNI.Plugin, f.CNI.Path, f.CNI.There, f.CNI.Config = "it is not there", "/usr/lib/cni/tulle", "/opt/cni/bin/tulle", "/etc/containerd/config.toml"
+	}, "cni-plugin", "ln -s /opt/cni/bin/tulle /usr/lib/cni/tulle"},
 	{"a full disk", func(f *Facts) { f.Disks[0].Free = 1 << 10 }, "disk", "1 KiB"},
 	{"a read-only disk", func(f *Facts) { f.Disks[0].ReadOnly = true }, "disk", "read-only"},
 	{"no inodes", func(f *Facts) { f.Disks[0].NoInodes = true }, "disk", "df -i"},

@@ -19,11 +19,14 @@ type Facts struct {
 	Started bool // tulled answers; State is what it says
 	State   status.Node
 	Silent  string // why tulled does not answer
+	Hangs   bool   // it runs all the same
 
 	Subnets [2]netip.Prefix // of this node; from tulled, or else from its files
 	Etcd    Etcd
 	Kernel  Kernel
 	Links   []trace.Link
+	Bridge  string            // of the pods
+	Pods    []trace.Pod       // of this host, whose devices are there
 	Sysctls map[string]string // by path below /proc/sys; without those that are not there
 	Ways    []Way             // to peers
 	Back    []Way             // from peers to a pod of this host
@@ -102,6 +105,8 @@ type CNI struct {
 	Confs   []Conf // in the order in which runtimes look at them
 	Plugin  string // what is wrong with the program tulle; empty: nothing
 	Path    string // where it should be
+	Config  string // the runtime's, if that says where
+	There   string // where the program is instead, if it is
 }
 
 // Conf is a file of a CNI configuration.
@@ -109,6 +114,8 @@ type Conf struct {
 	File    string
 	Plugins []string // their types
 	Err     string
+
+	Bridge, SubnetFile string // of the plugin tulle; empty: the default
 }
 
 // Network is that which tulled follows, if it is known.

@@ -56,6 +56,8 @@ var severities = map[string]Severity{
 	"way":              Error,
 	"way-back":         Error,
 	"rule-drops":       Error,
+	"rules-unread":     Warning,
+	"address-of-pods":  Error,
 	"peer-silent":      Error,
 	"tunnel-blocked":   Error,
 	"mtu-hole":         Error,

@@ -34,8 +34,10 @@ func (e *examination) host() {
 			e.add("disk", "mkdir -p "+d.Path, "%s, which tulled writes to, is of no use: %s", d.Path, d.Err)
 		case d.ReadOnly:
 			e.add("disk", "mount -o remount,rw \"$(findmnt -n -o TARGET --target "+d.Path+")\"", "%s, which tulled writes to, is read-only", d.Path)
-		case d.Free < leastFree || d.NoInodes:
-			e.add("disk", "df -h "+d.Path+"; df -i "+d.Path+"; remove what fills it", "%s, which tulled writes to, is on a full file system: %d KiB are free", d.Path, d.Free>>10)
+		case d.NoInodes:
+			e.add("disk", "df -i "+d.Path+"; remove files that nobody needs", "%s, which tulled writes to, is on a file system that can hold no more files", d.Path)
+		case d.Free < leastFree:
+			e.add("disk", "df -h "+d.Path+"; remove what fills it", "%s, which tulled writes to, is on a full file system: %d KiB are free", d.Path, d.Free>>10)
 		}
 	}
 }
@@ -62,14 +64,14 @@ func (e *examination) settings() {
 		}
 		for _, l := range e.Links {
 			path := "net/ipv4/conf/" + l.Name + "/forwarding"
-			if l.Name == e.State.Device || l.Name == bridgeName {
+			if l.Name == e.State.Device || l.Name == e.Bridge {
 				if e.Sysctls[path] == "0" {
 					e.add("forwarding", "sysctl -w "+dotted(path)+"=1", "%s is 0, so this host forwards nothing that comes in by %s", dotted(path), l.Name)
 				}
 			}
 		}
 	}
-	if _, there := e.link(bridgeName); !there && e.CNI.Runtime == "" {
+	if _, there := e.link(e.Bridge); !there && e.CNI.Runtime == "" {
 		return // nobody attaches pods
 	}
 	for family, call := range []string{"net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables"} {
@@ -86,10 +88,6 @@ func (e *examination) settings() {
 		}
 	}
 }
-
-// bridgeName is that of the pods' bridge, unless the plugin's configuration names
-// another.
-const bridgeName = "cni0"
 
 // dotted is a setting's path as sysctl(8) takes it.
 func dotted(path string) string {

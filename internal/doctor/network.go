@@ -8,6 +8,7 @@ import (
 
 	"tulle/internal/reach"
 	"tulle/internal/trace"
+	"tulle/subnet"
 )
 
 // underlay looks at the device towards the other nodes.
@@ -55,8 +56,32 @@ func (e *examination) network() {
 			}
 		}
 	}
+	if known {
+		e.addresses(n)
+	}
+	if len(e.Unread) > 0 {
+		e.add("rules-unread", "run doctor as root; apt-get install nftables, or the package of that name of another distribution",
+			"rules of netfilter can't be read, so nothing is known of what they drop: %s", few(e.Unread))
+	}
 	for _, d := range e.Drops {
 		e.add("rule-drops", d.Rule.Delete+", or let that program accept it", "a rule of %s %s drops %s: %s", d.Rule.Table, d.Rule.Chain, d.What, d.Rule.Rule)
+	}
+}
+
+// addresses looks for those of this host that are pods'.
+func (e *examination) addresses(n subnet.Network) {
+	for _, l := range e.Links {
+		if l.Name == e.State.Device || l.Name == e.Bridge || strings.HasPrefix(l.Alias, "tulle ") {
+			continue
+		}
+		for _, a := range l.Addrs {
+			for _, pool := range n.Pools {
+				if pool.Prefix.IsValid() && pool.Prefix.Contains(a.Addr()) {
+					e.add("address-of-pods", fmt.Sprintf("ip address del %s dev %s; or choose another Network", a, l.Name),
+						"%s of this host has the address %s, which lies in the pods' network %s: pods may not be reached", l.Name, a, pool.Prefix)
+				}
+			}
+		}
 	}
 }
 
@@ -117,7 +142,7 @@ func (e *examination) has(id string) bool {
 // told reports whether the reason that a packet is lost for is a finding already.
 func (e *examination) told(t trace.Trace) bool {
 	return slices.ContainsFunc(e.found, func(f Finding) bool {
-		return f.Mend == t.End.Mend && f.Mend != "" || f.ID == "rule-drops" && strings.HasPrefix(f.Mend, t.End.Mend) || f.ID == "forwarding" && strings.Contains(t.End.Why, "does not forward")
+		return t.End.Mend != "" && strings.HasPrefix(f.Mend, t.End.Mend) || f.ID == "forwarding" && strings.Contains(t.End.Why, "does not forward")
 	})
 }
 

@@ -3,7 +3,10 @@ package doctor
 import (
 	"fmt"
 	"net/netip"
+	"path"
 	"slices"
+
+	"tulle/internal/trace"
 )
 
 // example is where the packages put a configuration; a checkout has it in dist.
@@ -12,7 +15,7 @@ const example = "/usr/share/doc/tulle/examples/10-tulle.conflist"
 // pods looks at the bridge, at the pods' devices, and at how runtimes call the
 // plugin.
 func (e *examination) pods() {
-	if bridge, ok := e.link(bridgeName); ok {
+	if bridge, ok := e.link(e.Bridge); ok {
 		e.bridge(bridge.Name)
 	}
 	e.cni()
@@ -40,20 +43,28 @@ func (e *examination) bridge(name string) {
 		}
 		if !there {
 			gateway := netip.PrefixFrom(own.Addr().Next(), own.Bits())
-			e.add("bridge-address", fmt.Sprintf("ip address add %s dev %s", gateway, name), "the pods' bridge %s lacks the address %s, by which pods leave", name, gateway)
+			mend := fmt.Sprintf("ip address add %s dev %s", gateway, name)
+			if off := "net/ipv6/conf/" + name + "/disable_ipv6"; own.Addr().Is6() && e.Sysctls[off] == "1" {
+				mend = "sysctl -w " + dotted(off) + "=0; " + mend
+			}
+			e.add("bridge-address", mend, "the pods' bridge %s lacks the address %s, by which pods leave", name, gateway)
+		}
+	}
+	for _, p := range e.Pods {
+		if l, ok := e.link(p.Veth); ok && l.Master == "" {
+			e.add("pod-port", "ip link set "+l.Name+" master "+name, "%s is no port of %s any more, so nothing comes to the pod", whose(l), name)
 		}
 	}
 	for _, l := range e.Links {
 		if l.Master != name {
 			continue
 		}
-		who := l.Name
-		if l.Alias != "" {
-			who += " of pod " + l.Alias
-		}
+		who := whose(l)
 		switch {
 		case !l.Up:
 			e.add("pod-port", "ip link set "+l.Name+" up", "%s is down", who)
+		case !l.Carrier && l.Kind == "veth":
+			e.add("pod-port", "start the pod anew", "%s has no carrier: the pod's own device at its other end is down", who)
 		case l.State != "" && l.State != "forwarding" && l.Carrier:
 			e.add("pod-port", "bridge link set dev "+l.Name+" state 3", "the port %s of %s is %s and lets nothing pass", who, name, l.State)
 		}
@@ -61,6 +72,14 @@ func (e *examination) bridge(name string) {
 			e.add("pod-mtu", "start the pod anew", "%s has an MTU of %d, and the way to other nodes takes %d: its larger packets are lost or come late", who, l.MTU, e.State.MTU)
 		}
 	}
+}
+
+// whose is a port of the bridge, and the pod that it belongs to.
+func whose(l trace.Link) string {
+	if l.Alias == "" {
+		return l.Name
+	}
+	return l.Name + " of pod " + l.Alias
 }
 
 func (e *examination) cni() {
@@ -85,7 +104,10 @@ func (e *examination) cni() {
 	case ours > 0:
 		e.add("cni-other", "remove "+good[0].File, "%s comes before %s, so pods are attached by %s", good[0].File, good[ours].File, few(good[0].Plugins))
 	}
-	if ours >= 0 && c.Plugin != "" {
+	if ours >= 0 && c.Plugin != "" && c.There != "" {
+		e.add("cni-plugin", fmt.Sprintf("ln -s %s %s; or correct bin_dir in %s, and start the runtime anew", c.There, c.Path, c.Config),
+			"the container runtime looks for CNI plugins in %s, as %s says, and tulle is not there", path.Dir(c.Path), c.Config)
+	} else if ours >= 0 && c.Plugin != "" {
 		e.add("cni-plugin", "install the package tulle again, or put the program tulle at "+c.Path, "the CNI plugin %s is of no use: %s", c.Path, c.Plugin)
 	}
 }

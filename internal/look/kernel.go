@@ -79,7 +79,7 @@ var doctorSysctls = []string{
 func (h *Host) Sysctls() map[string]string {
 	names := doctorSysctls
 	for _, l := range h.links {
-		names = append(names, "net/ipv4/conf/"+l.Name+"/forwarding")
+		names = append(names, "net/ipv4/conf/"+l.Name+"/forwarding", "net/ipv6/conf/"+l.Name+"/disable_ipv6")
 	}
 	all := map[string]string{}
 	for _, name := range names {

@@ -57,6 +57,17 @@ func (h *Host) portOf(a netip.Addr) string {
 	return ""
 }
 
+// Pods are those whose devices are there.
+func (h *Host) Pods() []trace.Pod {
+	var list []trace.Pod
+	for _, p := range h.pods {
+		if _, lives := h.Link(p.Veth); lives {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
 // Pod implements trace.World.
 func (h *Host) Pod(a netip.Addr) (trace.Pod, bool) {
 	for _, p := range h.pods {
@@ -69,9 +80,8 @@ func (h *Host) Pod(a netip.Addr) (trace.Pod, bool) {
 
 // AnyPod implements trace.World.
 func (h *Host) AnyPod(like netip.Addr) (trace.Pod, bool) {
-	for _, p := range h.pods {
-		_, lives := h.Link(p.Veth)
-		if lives && p.Addr != like && p.Addr.BitLen() == like.BitLen() {
+	for _, p := range h.Pods() {
+		if p.Addr != like && p.Addr.BitLen() == like.BitLen() {
 			return p, true
 		}
 	}
