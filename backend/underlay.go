@@ -257,6 +257,24 @@ func (c Candidate) match(r *regexp.Regexp) netip.Addr {
 	return netip.Addr{}
 }
 
+// Outside takes the addresses of pods from candidates, since these lead to no
+// other node: our own device and the pods' bridge have no others. Of the devices
+// that are none then, inside are those with a default route: hosts and pods share
+// addresses there.
+func Outside(candidates []Candidate, n subnet.Network) (rest, inside []Candidate) {
+	for _, c := range candidates {
+		was := c
+		c.Addrs = slices.DeleteFunc(slices.Clone(c.Addrs), func(a netip.Prefix) bool { return n.Has(a.Addr()) })
+		switch {
+		case len(c.Addrs) > 0:
+			rest = append(rest, c)
+		case c.Metrics != [2]int{NoDefault, NoDefault}:
+			inside = append(inside, was)
+		}
+	}
+	return rest, inside
+}
+
 // Names lists candidates for messages.
 func Names(candidates []Candidate) string {
 	texts := make([]string, len(candidates))

@@ -94,6 +94,28 @@ func TestChooseUnderlay(t *testing.T) {
 	}
 }
 
+// TestOutside: addresses of pods are no way to other nodes, and a device that has
+// others besides is one all the same.
+func TestOutside(t *testing.T) {
+	t.Parallel()
+	n, err := subnet.ParseNetwork([]byte(`{"Network": "10.244.0.0/16"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rest, inside := backend.Outside([]backend.Candidate{
+		candidate("eth0", 0, "192.0.2.11/24", "10.244.57.77/24"),
+		candidate("eth1", 0, "10.244.9.9/24"),
+		candidate("cni0", backend.NoDefault, "10.244.1.1/24"),
+		candidate("tulle.1", backend.NoDefault, "10.244.1.0/32"),
+	}, n)
+	if got, want := backend.Names(rest), "eth0 (192.0.2.11, default route)"; got != want {
+		t.Errorf("outside are %s, want %s", got, want)
+	}
+	if got, want := backend.Names(inside), "eth1 (10.244.9.9, default route)"; got != want {
+		t.Errorf("inside are %s, want %s", got, want)
+	}
+}
+
 func TestUnderlayHasBothFamilies(t *testing.T) {
 	t.Parallel()
 	u, _, err := backend.ChooseUnderlay([]backend.Candidate{candidate("eth1", 0, "2001:db8::10/64", "192.0.2.10/24")}, backend.Wish{Families: fourFirst})

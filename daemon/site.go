@@ -47,15 +47,15 @@ func survey(c config, network subnet.Network, before past) (site, []backend.Cand
 	if err != nil {
 		return s, nil, err
 	}
-	// Our own device and bridge carry pods' addresses, and lead to no other node.
-	candidates = slices.DeleteFunc(candidates, func(c backend.Candidate) bool {
-		return slices.ContainsFunc(c.Addrs, func(a netip.Prefix) bool { return network.Has(a.Addr()) })
-	})
+	candidates, inside := backend.Outside(candidates, network)
 	w, err := wish(c, network, before.addrs)
 	if err != nil {
 		return s, candidates, err
 	}
 	if s.underlay, s.why, err = backend.ChooseUnderlay(candidates, w); err != nil {
+		if len(inside) > 0 {
+			err = fmt.Errorf("%w; %s lies inside the pods' network, so choose another Network for these hosts", err, backend.Names(inside))
+		}
 		return s, candidates, err
 	}
 	for _, c := range candidates {
