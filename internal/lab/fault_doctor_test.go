@@ -71,6 +71,14 @@ var doctorFaults = []doctorFault{
 	{name: "nftables drops what is forwarded", do: "nft 'add table inet firewall; add chain inet firewall forward { type filter hook forward priority 0; policy drop; }; add rule inet firewall forward ct state established,related accept'", undo: "nft delete table inet firewall", want: []string{"rule-drops"}, words: []string{"nft chain inet firewall forward '{ policy accept; }'"}},
 	{name: "nftables drops VXLAN that comes", do: "nft 'add table inet firewall; add chain inet firewall input { type filter hook input priority 0; }; add rule inet firewall input udp dport 8472 drop'", undo: "nft delete table inet firewall", want: []string{"rule-drops", "tunnel-blocked"}, words: []string{"nft delete rule inet firewall input handle"}},
 	{name: "iptables drops VXLAN that goes", do: "iptables -A OUTPUT -p udp --dport 8472 -j REJECT", undo: "iptables -F OUTPUT", want: []string{"rule-drops"}, words: []string{"iptables -t filter -D OUTPUT -p udp"}},
+	{name: "a firewall that lets in what it knows", do: "nft 'add table inet firewall; add chain inet firewall input { type filter hook input priority 0; policy drop; }; add rule inet firewall input ct state vmap { established : accept, related : accept, invalid : drop }; add rule inet firewall input iifname lo accept; add rule inet firewall input icmp type echo-request accept; add rule inet firewall input tcp dport { 22, 80 } accept'", undo: "nft delete table inet firewall", want: []string{"rule-drops", "tunnel-blocked"}, words: []string{"nft chain inet firewall input '{ policy accept; }'"}},
+	{name: "a device drops VXLAN before all others", do: "nft 'add table netdev early; add chain netdev early in { type filter hook ingress device eth0 priority 0; }; add rule netdev early in udp dport 8472 drop'", undo: "nft delete table netdev early", want: []string{"rule-drops", "tunnel-blocked"}, words: []string{"nft delete rule netdev early in handle"}},
+	{name: "the bridge drops what pods send", do: "nft 'add table bridge frames; add chain bridge frames in { type filter hook prerouting priority 0; }; add rule bridge frames in ip saddr 10.244.0.0/16 drop'", undo: "nft delete table bridge frames", want: []string{"rule-drops"}, words: []string{"nft delete rule bridge frames in handle"}},
+	{name: "a rule keeps tullectl from tulled", do: "iptables -I INPUT -i lo -p tcp --dport 8471 -j DROP", undo: "iptables -D INPUT -i lo -p tcp --dport 8471 -j DROP", want: []string{"rule-drops", "tulled-silent"}, words: []string{"what asks tulled", "iptables -t filter -D INPUT -i lo"}},
+	{name: "a policy rule refuses what pods send", do: "ip rule add from 10.244.0.0/16 prohibit pref 40", undo: "ip rule del pref 40", want: []string{"way"}, words: []string{"mend ip rule del pref 40"}},
+	{name: "a policy rule leads to another table", do: "ip route add default via 192.0.2.1 table 99; ip rule add from 10.244.0.0/16 table 99 pref 50", undo: "ip rule del pref 50; ip route flush table 99", want: []string{"way"}, words: []string{"to table 99", "ip rule add to 10.244.0.0/16 lookup main pref 1"}},
+	{name: "a device has an address of another node's pods", do: "ip address add $STRAY/24 dev eth0", undo: "ip address del $STRAY/24 dev eth0", want: []string{"address-of-pods"}, words: []string{"mend ip address del 10.244."}},
+	{name: "this host has the address of another node's pod", do: "ip address add $FARPOD/32 dev lo", undo: "ip address del $FARPOD/32 dev lo", want: []string{"address-of-pods"}, words: []string{"dev lo; or choose another Network"}},
 	{name: "the other node drops VXLAN", far: true, do: "iptables -t mangle -A PREROUTING -p udp --dport 8472 -j DROP", undo: "iptables -t mangle -F PREROUTING", want: []string{"tunnel-blocked"}, words: []string{"UDP port 8472 does not pass"}},
 	{name: "the other node is off the network", below: true, do: "ip link set $FARPORT down", undo: "ip link set $FARPORT up", want: []string{"peer-silent"}, words: []string{"answers neither"}},
 	{name: "a device on the way has a smaller MTU", below: true, do: "ip link set $FARPORT mtu 1300", undo: "ip link set $FARPORT mtu 1500; ip link set underlay mtu 1500", want: []string{"mtu-hole"}, words: []string{"bytes arrive and of 1450 do not", "--mtu 130"}},
@@ -87,6 +95,17 @@ var doctorFaults = []doctorFault{
 	{name: "the bridge lacks its address", do: "ip address del $BRIDGE/24 dev cni0", undo: "ip address add $BRIDGE/24 dev cni0", want: []string{"bridge-address"}, words: []string{"ip address add"}},
 	{name: "the bridge is down", do: "ip link set cni0 down", undo: "ip link set cni0 up", want: []string{"bridge-down"}, words: []string{"ip link set cni0 up"}},
 	{name: "a pod's port is blocked", do: "bridge link set dev $VETH state 0", undo: "bridge link set dev $VETH state 3", want: []string{"pod-port"}, words: []string{"state 3"}},
+	{name: "a pod's port was taken from the bridge", do: "ip link set $VETH nomaster", undo: "ip link set $VETH master cni0; bridge link set dev $VETH hairpin on", want: []string{"pod-port"}, words: []string{"mend ip link set veth"}},
+	{name: "a pod's own device is down", act: func(t *testing.T, v victim) func() {
+		pod := func(script string) {
+			t.Helper()
+			if text, err := v.near.Exec(t.Context(), "sh", "-ec", script); err != nil {
+				t.Fatalf("%s: %v: %s", v.near.Name, err, text)
+			}
+		}
+		pod("ip link set eth0 down")
+		return func() { pod("ip link set eth0 up; ip route add default via " + v.vars["BRIDGE"]) }
+	}, want: []string{"pod-port"}, words: []string{"no carrier"}},
 	{name: "a pod's MTU is too large", do: "ip link set $VETH mtu 1500", undo: "ip link set $VETH mtu 1450; ip link set cni0 mtu 1450", want: []string{"pod-mtu"}, words: []string{"start the pod anew"}},
 	{name: "no CNI configuration", do: runtimeThere, undo: runtimeGone, want: []string{"cni-none"}, words: []string{"10-tulle.conflist"}},
 	{name: "another network's CNI configuration", do: runtimeThere + `echo '{"name":"x","plugins":[{"type":"flannel"}]}' > /etc/cni/net.d/10-flannel.conflist`, undo: runtimeGone, want: []string{"cni-other"}, words: []string{"10-flannel.conflist"}},
@@ -170,7 +189,8 @@ func newPatient(t *testing.T) victim {
 	for name, value := range map[string]string{
 		"SELF": v.Addr().String(), "FARPORT": v.far.host.Name, "NEAR": v.near.Addr().String(), "VETH": v.vethOf(t),
 		"BRIDGE": subnet.Bridge(v.lab.lease(t, v.near.host).Subnets[subnet.IPv4]).Addr().String(),
-		"HALF":   strings.Replace(v.vars["DST"], "/24", "/25", 1),
+		"FARPOD": v.far.Addr().String(), "STRAY": v.far.Addr().String() + "00",
+		"HALF": strings.Replace(v.vars["DST"], "/24", "/25", 1),
 	} {
 		v.vars[name] = value
 	}
