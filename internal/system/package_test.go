@@ -27,6 +27,10 @@ func install(t *testing.T, h *host, version string) {
 	if state, _ := h.try("systemctl", "is-active", "tulled.service"); state != "inactive" {
 		t.Errorf("%s: tulled.service is %q after the installation, want inactive", h.name, state)
 	}
+	// Debian's containerd looks for plugins there.
+	if plugin := h.sh("readlink -e /usr/lib/cni/tulle"); plugin != "/opt/cni/bin/tulle" {
+		t.Errorf("%s: /usr/lib/cni/tulle leads to %q, want the plugin", h.name, plugin)
+	}
 }
 
 // TestPackage is the life of two hosts with the package, from the installation to
