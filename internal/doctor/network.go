@@ -61,7 +61,7 @@ func (e *examination) network() {
 	}
 	if len(e.Unread) > 0 {
 		e.add("rules-unread", "run doctor as root; apt-get install nftables, or the package of that name of another distribution",
-			"rules of netfilter can't be read, so nothing is known of what they drop: %s", few(e.Unread))
+			"not all rules of netfilter could be read, so what those drop is not known: %s", few(e.Unread))
 	}
 	for _, d := range e.Drops {
 		e.add("rule-drops", d.Rule.Delete+", or let that program accept it", "a rule of %s %s drops %s: %s", d.Rule.Table, d.Rule.Chain, d.What, d.Rule.Rule)

@@ -92,9 +92,7 @@ func TestRoute(t *testing.T) {
 ip address add 192.0.2.11/24 dev a0; ip address add 198.18.0.1/24 dev b0; ip route add default via 192.0.2.1
 sysctl -qw net.ipv4.ip_forward=1; sysctl -qw net.ipv4.conf.b0.rp_filter=0; sysctl -qw net.ipv4.conf.all.rp_filter=0
 ` + tt.do
-			if text, err := exec.Command("sh", "-ec", script).CombinedOutput(); err != nil {
-				t.Fatalf("%v: %s", err, text)
-			}
+			run(t, script)
 			h, err := Open()
 			if err != nil {
 				t.Fatal(err)
@@ -112,6 +110,13 @@ sysctl -qw net.ipv4.ip_forward=1; sysctl -qw net.ipv4.conf.b0.rp_filter=0; sysct
 				t.Errorf("%s, want %s", got, tt.want)
 			}
 		})
+	}
+}
+
+func run(t *testing.T, script string) {
+	t.Helper()
+	if text, err := exec.Command("sh", "-ec", script).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, text)
 	}
 }
 

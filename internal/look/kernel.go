@@ -1,6 +1,7 @@
 package look
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"strconv"
@@ -57,12 +58,13 @@ type body int
 func (b body) Len() int          { return int(b) }
 func (b body) Serialize() []byte { return make([]byte, b) }
 
-// asks reports whether the kernel knows a question.
+// asks reports whether the kernel knows a question. One that it answers to root
+// alone is one that it knows.
 func asks(protocol, kind, flags, header int) bool {
 	req := nl.NewNetlinkRequest(kind, flags)
 	req.AddData(body(header))
 	_, err := req.Execute(protocol, 0)
-	return err == nil
+	return err == nil || errors.Is(err, unix.EPERM)
 }
 
 // nftables asks for the generation of the ruleset (NFT_MSG_GETGEN).

@@ -14,6 +14,10 @@ import (
 // readRules reads all rules of netfilter with the programs that write them.
 func readRules() ruleset.Ruleset {
 	var all ruleset.Ruleset
+	if os.Geteuid() != 0 {
+		all.Unread = []string{"only root may"}
+		return all
+	}
 	legacy := legacy()
 	read := map[string]bool{} // family and table that iptables has told of
 	for _, tool := range []struct{ name, family, names string }{
@@ -73,8 +77,10 @@ func output(args ...string) (string, error) {
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Stderr = &stderr
 	text, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(stderr.String()))
+	if told, _, _ := strings.Cut(strings.TrimSpace(stderr.String()), "\n"); err != nil && told != "" {
+		return "", fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, told)
+	} else if err != nil {
+		return "", fmt.Errorf("%s: %w", strings.Join(args, " "), err)
 	}
 	return string(text), nil
 }

@@ -54,7 +54,7 @@ func describe(hook ruleset.Hook, steps []ruleset.Step) string {
 // pod. It reports whether the way ends there.
 func (t *tracer) translate(hook ruleset.Hook) bool {
 	if unread := t.Rules().Unread; len(unread) > 0 {
-		t.hop(Hop{Step: "rules", Text: "not all could be read, and what those do is not seen: " + strings.Join(unread, "; ")})
+		t.hop(Hop{Step: "rules", Text: "not all could be read, so what those do is not known: " + strings.Join(unread, "; ")})
 	}
 	path := t.Rules().Through(hook, t.packet)
 	if t.packet.Proto == "" && path.Translated == nil {
