@@ -181,7 +181,8 @@ func twice(ctx context.Context, host *look.Host, u *status.Underlay) []doctor.Tw
 }
 
 // bridgeOf is the pods' bridge: the one with an address of this node's subnet, or
-// else that of the plugin's configuration for our subnet file.
+// else that of the plugin's configuration for our subnet file. Of another network
+// than the first it may be unknown.
 func bridgeOf(f doctor.Facts, subnetFile string) string {
 	for _, l := range f.Links {
 		for _, a := range l.Addrs {
@@ -194,6 +195,9 @@ func bridgeOf(f doctor.Facts, subnetFile string) string {
 		if slices.Contains(c.Plugins, "tulle") && c.Bridge != "" && cmp.Or(c.SubnetFile, flags.SubnetFile) == subnetFile {
 			return c.Bridge
 		}
+	}
+	if subnetFile != flags.SubnetFile {
+		return ""
 	}
 	return "cni0"
 }
