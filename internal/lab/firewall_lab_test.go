@@ -148,6 +148,9 @@ func TestHostFirewalls(t *testing.T) {
 						wantAnswered(t, probe)
 					}
 					heals(t, func() error { return errors.Join(v.reached(t), v.calm(t)) })
+					if found := doctorOf(t, v.Host); len(found) > 0 {
+						t.Errorf("pods are reached, and doctor says:\n%s", told(found))
+					}
 					v.sh(t, test.end)
 					wantAnswered(t, probe)
 					t.Logf("probe: %s", probe.Stop())
