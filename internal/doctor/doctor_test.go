@@ -164,6 +164,12 @@ func TestExamine(t *testing.T) {
 	if found := Examine(healthy()); len(found) > 0 {
 		t.Errorf("a healthy node: %+v, want nothing", found)
 	}
+	seen := healthy()
+	seen.Sysctls["net/bridge/bridge-nf-call-iptables"] = "0"
+	seen.Links[2].Calls[0] = true
+	if found := Examine(seen); len(found) > 0 {
+		t.Errorf("a bridge that shows its packets to netfilter by itself: %+v, want nothing", found)
+	}
 	for _, tt := range faults {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -194,6 +200,12 @@ func TestQuietWithoutRuntime(t *testing.T) {
 func TestEveryFindingIsTried(t *testing.T) {
 	t.Parallel()
 	tried := map[string]bool{}
+	seen := healthy()
+	seen.Sysctls["net/bridge/bridge-nf-call-iptables"] = "0"
+	seen.Links[2].Calls[0] = true
+	if found := Examine(seen); len(found) > 0 {
+		t.Errorf("a bridge that shows its packets to netfilter by itself: %+v, want nothing", found)
+	}
 	for _, tt := range faults {
 		tried[tt.id] = true
 	}

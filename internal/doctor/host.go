@@ -71,11 +71,12 @@ func (e *examination) settings() {
 			}
 		}
 	}
-	if _, there := e.link(e.Bridge); !there && e.CNI.Runtime == "" {
+	bridge, there := e.link(e.Bridge)
+	if !there && e.CNI.Runtime == "" {
 		return // nobody attaches pods
 	}
 	for family, call := range []string{"net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables"} {
-		if !e.Subnets[family].IsValid() {
+		if !e.Subnets[family].IsValid() || bridge.Calls[family] {
 			continue
 		}
 		value, there := e.Sysctls[call]

@@ -142,6 +142,12 @@ func (h *Host) readLinks() error {
 		if attrs.MasterIndex != 0 {
 			link.State, link.Hairpin = port(attrs.Name)
 		}
+		if link.Kind == "bridge" {
+			for f, name := range []string{"nf_call_iptables", "nf_call_ip6tables"} {
+				text, _ := os.ReadFile("/sys/class/net/" + attrs.Name + "/bridge/" + name)
+				link.Calls[f] = strings.TrimSpace(string(text)) == "1"
+			}
+		}
 		at[attrs.Index] = len(h.links)
 		h.links = append(h.links, link)
 	}

@@ -257,11 +257,11 @@ func (t *tracer) switched() bool {
 		}
 		seen := "netfilter does not see it"
 		t.packet.Out = bridge.Name
-		call := "iptables"
+		call, family := "iptables", 0
 		if t.packet.Dst.Is6() {
-			call = "ip6tables"
+			call, family = "ip6tables", 1
 		}
-		if v, _ := t.Sysctl("net/bridge/bridge-nf-call-" + call); v == "1" {
+		if v, _ := t.Sysctl("net/bridge/bridge-nf-call-" + call); v == "1" || bridge.Calls[family] {
 			seen = "netfilter sees it"
 			if !t.rules(ruleset.Forward, t.packet) {
 				return true

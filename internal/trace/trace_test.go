@@ -173,6 +173,10 @@ func TestFollow(t *testing.T) {
 		{"another node itself", nil, "192.0.2.12", AtNode, "node2"},
 
 		{"no pod has it", nil, "10.244.2.5 10.244.1.77", Nowhere, "no pod of this host has 10.244.1.77"},
+		{"a bridge that shows netfilter what it switches", func(h *host) {
+			h.links[3].Calls[0] = true
+			h.rules = strings.Replace(h.rules, "-A FORWARD -j", "-A FORWARD -d 10.244.1.3 -j DROP\n-A FORWARD -j", 1)
+		}, "10.244.1.3", Nowhere, "iptables -t filter -D FORWARD -d 10.244.1.3 -j DROP"},
 		{"the pod is gone", nil, "10.244.2.5 10.244.1.9", Nowhere, "veth9 is gone"},
 		{"no node holds it", nil, "10.244.77.1", Nowhere, "no node holds a subnet"},
 		{"no route", func(h *host) { delete(h.routes, "peer") }, "10.244.2.5", Nowhere, "of node2 is missing"},

@@ -108,6 +108,7 @@ type Link struct {
 	Local     netip.Addr // of a VXLAN device
 	State     string     // of a bridge's port: forwarding and so on
 	Hairpin   bool       // of a bridge's port
+	Calls     [2]bool    // of a bridge, by family: netfilter sees its packets, whatever the host's setting says
 
 	Twice []netip.Addr // of Addrs, which another host has too, as the kernel found (IPv6)
 }
