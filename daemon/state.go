@@ -15,10 +15,13 @@ import (
 // at this moment.
 func (d *daemon) state(ctx context.Context) status.Node {
 	d.mu.Lock()
-	here, rec, snapshot := d.site, d.rec, d.snapshot
+	here, rec, snapshot, store := d.site, d.rec, d.snapshot, d.config.Etcd
 	s := status.Node{
 		Name: d.config.Node, Version: version.String(), Started: d.born, Ready: d.ready, Phase: d.doing,
-		Etcd:  status.Etcd{Endpoints: d.config.Etcd.Endpoints, Prefix: d.config.Etcd.Prefix, Connected: d.connected, Revision: snapshot.Rev},
+		Etcd: status.Etcd{
+			Endpoints: store.Endpoints, Prefix: store.Prefix, Connected: d.connected, Revision: snapshot.Rev,
+			CAFile: store.CAFile, CertFile: store.CertFile, KeyFile: store.KeyFile, Username: store.Username, PasswordFile: store.PasswordFile,
+		},
 		Peers: []status.Peer{}, BadKeys: texts(snapshot.Faults), LastPass: d.lastPass, Troubles: d.troubles(),
 	}
 	if rec == nil {

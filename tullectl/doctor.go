@@ -35,8 +35,10 @@ prints one line if nothing is.`,
 			if err := flags.FromEnv(cmd.Flags(), "status-addr", "state-dir", "subnet-file", "etcd-"); err != nil {
 				return usageError{err}
 			}
-			if err := c.Check(); err != nil {
-				return usageError{err}
+			if given {
+				if err := c.Check(); err != nil {
+					return usageError{err}
+				}
 			}
 			facts, err := gather(cmd.Context(), p, c, given, tried)
 			if err != nil {

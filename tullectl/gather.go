@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"io/fs"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -44,8 +45,7 @@ func gather(ctx context.Context, p places, c etcd.Config, given bool, tried int)
 	if k.state != nil {
 		f.Started, f.State = true, *k.state
 		if !given {
-			c.Endpoints, c.Prefix = k.state.Etcd.Endpoints, k.state.Etcd.Prefix
-			given = true
+			c, given = like(k.state.Etcd, c)
 		}
 	} else {
 		f.Silent, f.Hangs = k.stateErr.Error(), errors.Is(k.stateErr, context.DeadlineExceeded)
@@ -54,6 +54,7 @@ func gather(ctx context.Context, p places, c etcd.Config, given bool, tried int)
 	if k.fileErr != nil && (k.state == nil || k.state.Ready) {
 		f.File = k.fileErr.Error()
 	}
+	f.State.Etcd.Prefix = cmp.Or(f.State.Etcd.Prefix, c.Prefix)
 	f.Bridge = bridgeOf(f, p.subnetFile)
 	// What has to be waited for is asked for at the same time.
 	var (
@@ -62,8 +63,11 @@ func gather(ctx context.Context, p places, c etcd.Config, given bool, tried int)
 		doubles = f.Twice
 		over    = f.State.Underlay
 	)
-	if given {
+	switch {
+	case given:
 		wait.Go(func() { store = etcdFacts(ctx, c, k) })
+	case k.state != nil && !k.state.Etcd.Connected:
+		store = doctor.Etcd{Asked: true, Silent: "tulled has no connection to " + strings.Join(k.state.Etcd.Endpoints, " or ")}
 	}
 	wait.Go(func() { doubles = twice(ctx, host, over) })
 	peers := chosen(k.peers(), k.leftOut(), tried)
@@ -77,6 +81,24 @@ func gather(ctx context.Context, p places, c etcd.Config, given bool, tried int)
 	wait.Wait()
 	f.Etcd, f.Twice = store, doubles
 	return f, nil
+}
+
+// like is how tulled asks etcd, but for what c says otherwise, and whether that can
+// be done here: only tulled knows a password that is in no file, and only root can
+// read files that are for root.
+func like(e status.Etcd, c etcd.Config) (etcd.Config, bool) {
+	c.Endpoints, c.Prefix = e.Endpoints, e.Prefix
+	if c.CAFile == "" {
+		c.CAFile = e.CAFile
+	}
+	if c.CertFile == "" && c.KeyFile == "" {
+		c.CertFile, c.KeyFile = e.CertFile, e.KeyFile
+	}
+	if c.Username == "" && c.Password == "" && c.PasswordFile == "" {
+		c.Username, c.PasswordFile = e.Username, e.PasswordFile
+	}
+	known := c.Username == "" || c.Password != "" || c.PasswordFile != ""
+	return c, known && !errors.Is(c.Check(), fs.ErrPermission)
 }
 
 func parent(path string) string { return path[:max(1, strings.LastIndex(path, "/"))] }

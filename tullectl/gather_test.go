@@ -2,12 +2,45 @@ package main
 
 import (
 	"net/netip"
+	"reflect"
 	"testing"
 
 	"tulle/internal/doctor"
 	"tulle/internal/flags"
+	"tulle/internal/status"
 	"tulle/internal/trace"
+	"tulle/subnet/etcd"
 )
+
+// TestLike: etcd is asked as tulled asks it, but for what is said otherwise.
+func TestLike(t *testing.T) {
+	t.Parallel()
+	told := status.Etcd{Endpoints: []string{"https://192.0.2.1:2379"}, Prefix: "/blue", CAFile: "testdata/none.crt"}
+	named := told
+	named.CAFile, named.Username = "", "tulle"
+	filed := named
+	filed.PasswordFile = "/etc/tulle/etcd-password"
+	for _, tt := range []struct {
+		name  string
+		told  status.Etcd
+		given etcd.Config
+		want  etcd.Config
+		asked bool
+	}{
+		{"certificates", told, etcd.Config{Prefix: "/tulle/network"}, etcd.Config{Endpoints: told.Endpoints, Prefix: "/blue", CAFile: told.CAFile}, true},
+		{"another CA", told, etcd.Config{CAFile: "mine.crt"}, etcd.Config{Endpoints: told.Endpoints, Prefix: "/blue", CAFile: "mine.crt"}, true},
+		{"a password that only tulled knows", named, etcd.Config{}, etcd.Config{Endpoints: told.Endpoints, Prefix: "/blue", Username: "tulle"}, false},
+		{"a password in a file", filed, etcd.Config{}, etcd.Config{Endpoints: told.Endpoints, Prefix: "/blue", Username: "tulle", PasswordFile: filed.PasswordFile}, true},
+		{"another user", named, etcd.Config{Username: "me", Password: "secret"}, etcd.Config{Endpoints: told.Endpoints, Prefix: "/blue", Username: "me", Password: "secret"}, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			if got, asked := like(tt.told, tt.given); !reflect.DeepEqual(got, tt.want) || asked != tt.asked {
+				t.Errorf("%+v, %v, want %+v, %v", got, asked, tt.want, tt.asked)
+			}
+		})
+	}
+}
 
 // TestBridgeOf: doctor looks at the bridge of the network that it is asked about,
 // and at none that may be another network's.

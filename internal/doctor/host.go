@@ -108,12 +108,12 @@ func (e *examination) etcd() {
 	case c.Silent != "":
 		e.add("etcd-silent", "see whether etcd runs and whether the endpoint is right: curl -sS ENDPOINT/health", "etcd does not answer: %s", c.Silent)
 	case c.Refused != "":
-		e.add("etcd-refuses", "correct the user, the password or the certificate; grant the role what Documentation/etcd-layout.md tells", "etcd does not let tulle read: %s", c.Refused)
+		e.add("etcd-refuses", "correct the user, the password or the certificate; grant the role what Documentation/etcd-security.md tells", "etcd does not let tulle read: %s", c.Refused)
 	case c.NoNetwork != "":
 		e.add("etcd-no-network", "tullectl network set --network 10.244.0.0/16", "%s", c.NoNetwork)
 	}
 	if c.ReadOnly != "" {
-		e.add("etcd-read-only", "where a right is missing: etcdctl role grant-permission ROLE --prefix=true readwrite PREFIX/; where etcd is full: etcdctl defrag && etcdctl alarm disarm",
+		e.add("etcd-read-only", "where a right is missing: etcdctl role grant-permission ROLE --prefix=true readwrite "+e.State.Etcd.Prefix+"/subnets/; where etcd is full: etcdctl defrag && etcdctl alarm disarm",
 			"etcd lets tulle read and not write, so no lease can be taken nor altered: %s", c.ReadOnly)
 	}
 	if c.Lease != "" {

@@ -284,6 +284,11 @@ func TestDoctorAsksForRights(t *testing.T) {
 		{"auth/role/add", map[string]string{"name": "reader"}},
 		{"auth/role/grant", map[string]any{"name": "reader", "perm": map[string]any{"permType": "READ", "key": []byte("/tulle/network/"), "range_end": []byte("/tulle/network0")}}},
 		{"auth/user/grant", map[string]string{"user": "reader", "role": "reader"}},
+		{"auth/role/add", map[string]string{"name": "node"}}, // with the least rights that a node needs
+		{"auth/role/grant", map[string]any{"name": "node", "perm": map[string]any{"permType": "READ", "key": []byte("/tulle/network/"), "range_end": []byte("/tulle/network0")}}},
+		{"auth/role/grant", map[string]any{"name": "node", "perm": map[string]any{"permType": "READWRITE", "key": []byte("/tulle/network/subnets/"), "range_end": []byte("/tulle/network/subnets0")}}},
+		{"auth/user/add", map[string]string{"name": "node", "password": "secret"}},
+		{"auth/user/grant", map[string]string{"user": "node", "role": "node"}},
 		{"auth/enable", struct{}{}},
 	} {
 		if call.call == "auth/user/grant" && call.request.(map[string]string)["role"] == "root" {
@@ -293,6 +298,7 @@ func TestDoctorAsksForRights(t *testing.T) {
 	}
 	for _, tt := range []struct{ name, user, password, want, never string }{
 		{"one who may all", "root", "secret", "", "etcd-"},
+		{"a node", "node", "secret", "", "etcd-"},
 		{"one who may read", "reader", "secret", "etcd-read-only", "etcd-refuses"},
 		{"one with the wrong password", "reader", "wrong", "etcd-refuses", "etcd-read-only"},
 		{"nobody", "", "", "etcd-refuses", "etcd-read-only"},

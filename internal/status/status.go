@@ -38,6 +38,13 @@ type Etcd struct {
 	Prefix    string   `json:"prefix"`
 	Connected bool     `json:"connected"`
 	Revision  int64    `json:"revision"` // of the last snapshot
+
+	// By what tulled makes itself known. A password itself is not told.
+	CAFile       string `json:"caFile,omitempty"`
+	CertFile     string `json:"certFile,omitempty"`
+	KeyFile      string `json:"keyFile,omitempty"`
+	Username     string `json:"username,omitempty"`
+	PasswordFile string `json:"passwordFile,omitempty"`
 }
 
 // Underlay is the device towards the other nodes.

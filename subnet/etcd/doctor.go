@@ -12,16 +12,14 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// MayWrite returns an error if etcd does not let us write the keys of our
-// network. It writes nothing: etcd checks the rights of a transaction before it
-// looks at the condition, which never holds.
+// MayWrite returns an error if etcd does not let us write leases, which is all
+// that a node has to. It writes nothing: etcd checks the rights of a transaction
+// before it looks at the condition, which never holds.
 func (s *Store) MayWrite(ctx context.Context) error {
 	return s.request(ctx, requestTimeout, "ask for the right to write", func(ctx context.Context) error {
-		never := clientv3.Compare(clientv3.Version(s.configKey()), "<", 0)
-		_, err := s.client.Txn(ctx).If(never).Then(
-			clientv3.OpPut(s.configKey(), ""),
-			clientv3.OpPut(s.leaseKey("0.0.0.0-32"), ""),
-		).Commit()
+		key := s.leaseKey("0.0.0.0-32")
+		never := clientv3.Compare(clientv3.Version(key), "<", 0)
+		_, err := s.client.Txn(ctx).If(never).Then(clientv3.OpPut(key, "")).Commit()
 		return err
 	})
 }
