@@ -84,8 +84,8 @@ func gather(ctx context.Context, p places, c etcd.Config, given bool, tried int)
 }
 
 // like is how tulled asks etcd, but for what c says otherwise, and whether that can
-// be done here: only tulled knows a password that is in no file, and only root can
-// read files that are for root.
+// be done here: only tulled knows a password that is in no file, only root can
+// read files that are for root, and those of a tulled in a container are there.
 func like(e status.Etcd, c etcd.Config) (etcd.Config, bool) {
 	c.Endpoints, c.Prefix = e.Endpoints, e.Prefix
 	if c.CAFile == "" {
@@ -98,7 +98,8 @@ func like(e status.Etcd, c etcd.Config) (etcd.Config, bool) {
 		c.Username, c.PasswordFile = e.Username, e.PasswordFile
 	}
 	known := c.Username == "" || c.Password != "" || c.PasswordFile != ""
-	return c, known && !errors.Is(c.Check(), fs.ErrPermission)
+	err := c.Check()
+	return c, known && !errors.Is(err, fs.ErrPermission) && !errors.Is(err, fs.ErrNotExist)
 }
 
 func parent(path string) string { return path[:max(1, strings.LastIndex(path, "/"))] }

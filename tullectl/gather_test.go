@@ -2,6 +2,8 @@ package main
 
 import (
 	"net/netip"
+	"os"
+	"path/filepath"
 	"reflect"
 	"testing"
 
@@ -19,7 +21,12 @@ func TestLike(t *testing.T) {
 	named := told
 	named.CAFile, named.Username = "", "tulle"
 	filed := named
-	filed.PasswordFile = "/etc/tulle/etcd-password"
+	filed.PasswordFile = filepath.Join(t.TempDir(), "etcd-password")
+	if err := os.WriteFile(filed.PasswordFile, []byte("secret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	plain := told
+	plain.CAFile = ""
 	for _, tt := range []struct {
 		name  string
 		told  status.Etcd
@@ -27,8 +34,9 @@ func TestLike(t *testing.T) {
 		want  etcd.Config
 		asked bool
 	}{
-		{"certificates", told, etcd.Config{Prefix: "/tulle/network"}, etcd.Config{Endpoints: told.Endpoints, Prefix: "/blue", CAFile: told.CAFile}, true},
-		{"another CA", told, etcd.Config{CAFile: "mine.crt"}, etcd.Config{Endpoints: told.Endpoints, Prefix: "/blue", CAFile: "mine.crt"}, true},
+		{"the system's CA", plain, etcd.Config{Prefix: "/tulle/network"}, etcd.Config{Endpoints: told.Endpoints, Prefix: "/blue"}, true},
+		{"a CA that is in tulled's container", told, etcd.Config{}, etcd.Config{Endpoints: told.Endpoints, Prefix: "/blue", CAFile: told.CAFile}, false},
+		{"another CA", told, etcd.Config{CAFile: "mine.crt"}, etcd.Config{Endpoints: told.Endpoints, Prefix: "/blue", CAFile: "mine.crt"}, false},
 		{"a password that only tulled knows", named, etcd.Config{}, etcd.Config{Endpoints: told.Endpoints, Prefix: "/blue", Username: "tulle"}, false},
 		{"a password in a file", filed, etcd.Config{}, etcd.Config{Endpoints: told.Endpoints, Prefix: "/blue", Username: "tulle", PasswordFile: filed.PasswordFile}, true},
 		{"another user", named, etcd.Config{Username: "me", Password: "secret"}, etcd.Config{Endpoints: told.Endpoints, Prefix: "/blue", Username: "me", Password: "secret"}, true},
