@@ -10,9 +10,11 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"tulle/internal/flags"
 	"tulle/internal/table"
+	"tulle/subnet"
 	"tulle/subnet/etcd"
 )
 
@@ -30,13 +32,9 @@ func leaseListCommand(use, path string) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				rows := []leaseRow{}
-				for r := range snapshot.Leases.All() {
-					row := rowOf(r)
-					if row.Left, row.Granted, err = s.Left(ctx, r); err != nil {
-						return err
-					}
-					rows = append(rows, row)
+				rows, err := rowsOf(ctx, s, snapshot.Leases)
+				if err != nil {
+					return err
 				}
 				if asJSON {
 					return printJSON(cmd.OutOrStdout(), rows)
@@ -48,6 +46,28 @@ func leaseListCommand(use, path string) *cobra.Command {
 	flags.Etcd(cmd.Flags(), &c)
 	jsonFlag(cmd.Flags(), &asJSON)
 	return cmd
+}
+
+// atOnce is how many leases etcd is asked about at the same time: there may be
+// thousands, and each is a question of its own.
+const atOnce = 32
+
+// rowsOf is all leases, and when they run out.
+func rowsOf(ctx context.Context, s *etcd.Store, leases subnet.Leases) ([]leaseRow, error) {
+	rows := make([]leaseRow, leases.Len())
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(atOnce)
+	i := 0
+	for r := range leases.All() {
+		row := &rows[i]
+		i++
+		g.Go(func() (err error) {
+			*row = rowOf(r)
+			row.Left, row.Granted, err = s.Left(ctx, r)
+			return err
+		})
+	}
+	return rows, g.Wait()
 }
 
 func writeLeases(w io.Writer, rows []leaseRow, faults map[string]error) error {

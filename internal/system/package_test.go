@@ -109,6 +109,11 @@ func TestPackage(t *testing.T) {
 			}
 			return err
 		})
+		for _, h := range nodes { // as an operator calls it, who gives it no certificates
+			if text, err := h.try("tullectl", "doctor"); err != nil {
+				t.Errorf("%s: tullectl doctor on a healthy node: %v\n%s", h.name, err, text)
+			}
+		}
 		if rules := node2.sh("iptables-legacy-save"); !strings.Contains(rules, "TULLE-POSTROUTING") {
 			t.Errorf("no rules of tulled among those of legacy iptables:\n%s", rules)
 		}
