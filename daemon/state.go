@@ -82,8 +82,8 @@ func (d *daemon) state(ctx context.Context) status.Node {
 func (d *daemon) troubles() []string {
 	var list []string
 	for _, t := range []trouble{d.badNetwork, d.badUnderlay, d.badChoice, d.badFile, d.badMemory} {
-		for what, text := range t.now {
-			list = append(list, t.begin+": "+what+": "+text)
+		for _, what := range slices.Sorted(maps.Keys(t.now)) {
+			list = append(list, t.begin+": "+what+": "+t.now[what])
 		}
 	}
 	return list
@@ -97,6 +97,11 @@ func statusLease(l subnet.Lease, over subnet.Family) status.Lease {
 		a = l.Addrs[1-over]
 	}
 	s := status.Lease{Node: l.Node, Backend: l.Type, Address: a.String()}
+	if b := l.Addrs[1-subnet.FamilyOf(a)]; a.IsValid() && b.IsValid() {
+		for _, a := range l.Addrs {
+			s.Addresses = append(s.Addresses, a.String())
+		}
+	}
 	for _, p := range l.Subnets {
 		if p.IsValid() {
 			s.Subnets = append(s.Subnets, p.String())

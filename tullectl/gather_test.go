@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -13,6 +14,17 @@ import (
 	"tulle/internal/trace"
 	"tulle/subnet/etcd"
 )
+
+// TestPeersOfBothFamilies: a peer that has an address of each family is at both.
+func TestPeersOfBothFamilies(t *testing.T) {
+	t.Parallel()
+	lease := status.Lease{Node: "node2", Subnets: []string{"10.244.57.0/24", "fd00:10:244:39::/64"}, Address: "192.0.2.12", Addresses: []string{"192.0.2.12", "2001:db8::12"}}
+	k := known{state: &status.Node{Lease: &lease, Peers: []status.Peer{{Lease: lease}}}}
+	peers := chosen(k.peers(), nil, 16)
+	if len(peers) != 1 || fmt.Sprint(peers[0].Addrs) != "[192.0.2.12 2001:db8::12]" {
+		t.Errorf("peers are %v, want node2 at both addresses", peers)
+	}
+}
 
 // TestLike: etcd is asked as tulled asks it, but for what is said otherwise.
 func TestLike(t *testing.T) {

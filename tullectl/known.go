@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -91,12 +92,12 @@ func (k known) peers() []trace.Peer {
 					peer.Subnets = append(peer.Subnets, s)
 				}
 			}
-			texts := []string{p.Address}
+			texts := append([]string{p.Address}, p.Addresses...)
 			if p.VTEP != nil {
 				texts = append(texts, p.VTEP.Address)
 			}
 			for _, text := range texts {
-				if a, err := netip.ParseAddr(text); err == nil {
+				if a, err := netip.ParseAddr(text); err == nil && !slices.Contains(peer.Addrs, a) {
 					peer.Addrs = append(peer.Addrs, a)
 				}
 			}

@@ -41,7 +41,10 @@ nowhere.`,
 				if err != nil {
 					return usageError{fmt.Errorf("%q is not an address such as 10.244.200.2", text)}
 				}
-				addrs = append(addrs, a.Unmap())
+				if a = a.Unmap(); a.IsUnspecified() || a.IsMulticast() || a.IsLinkLocalUnicast() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
+					return usageError{fmt.Errorf("%s is no address of one host, which routes lead to", a)}
+				}
+				addrs = append(addrs, a)
 			}
 			src, dst := netip.Addr{}, addrs[len(addrs)-1]
 			if len(addrs) == 2 {

@@ -333,6 +333,8 @@ func TestTraceAndDoctorOfEachKind(t *testing.T) {
 		{"IPv6 alone", "6", "6", nil},
 		{"dual stack on hosts without IPv6", "46", "4", nil},
 		{"host-gw", "4", "4", []string{"--backend=host-gw"}},
+		{"host-gw, dual stack", "46", "46", []string{"--backend=host-gw"}},
+		{"plain routes, dual stack", "46", "46", []string{"--direct-routing=true"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -82,6 +82,7 @@ func TestRoute(t *testing.T) {
 		{"a blackhole for all", "ip route add blackhole default table 99; ip rule add from 10.244.0.0/16 table 99 pref 40", "10.244.1.2", "10.244.2.2", "b0", "blackhole default table 99 proto boot"},
 		{"a route that prohibits, and a blackhole", "ip route add prohibit 10.244.2.0/24; ip route add blackhole 10.244.2.0/25 table 99", "", "10.244.2.2", "", "prohibit 10.244.2.0/24 table main proto boot"},
 		{"several ways, of which one is down", "ip route add 10.244.2.0/24 nexthop via 192.0.2.1 dev a0 nexthop via 198.18.0.2 dev b0; ip link set a0 down; ip link set a0p down", "", "10.244.2.2", "", "10.244.2.0/24 via 198.18.0.2 dev b0 table main proto boot"},
+		{"an address of this host", "", "", "192.0.2.11", "", "local 192.0.2.11/32 dev a0 table local proto kernel"},
 		{"none", "ip route del default", "", "198.51.100.1", "", "no route has it"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -156,6 +156,9 @@ func (h *Host) parse(data []byte) (r trace.Route, several bool, err error) {
 		}
 	}
 	r.Dst = netip.PrefixFrom(dst, int(row.Dst_len))
+	if r.Type == "local" || r.Type == "broadcast" {
+		r.Table = "local" // which the kernel keeps in one with the main table
+	}
 	return r, several, nil
 }
 

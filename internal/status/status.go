@@ -63,6 +63,8 @@ type Lease struct {
 	Subnets []string `json:"subnets"`
 	Address string   `json:"address"`
 	Backend string   `json:"backend"`
+
+	Addresses []string `json:"addresses,omitempty"` // of both families, where there are two
 }
 
 // Peer is another node.

@@ -196,6 +196,10 @@ func (t *tracer) decide() {
 		}
 		return
 	}
+	if route.Type == "broadcast" {
+		t.lost(fmt.Sprintf("%s is for all hosts on the link of %s, where nothing is forwarded to", t.packet.Dst, route.Dev), "choose the address of one host")
+		return
+	}
 	if route.Type != "unicast" {
 		t.refusedBy(t.packet.Dst, route)
 		return

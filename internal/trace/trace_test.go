@@ -199,6 +199,9 @@ func TestFollow(t *testing.T) {
 		{"this host has the address of another node's pod", func(h *host) { h.own("10.244.2.5/32", "lo") }, "10.244.2.5", Nowhere, "ip address del 10.244.2.5/32 dev lo"},
 		{"this host has the address of a pod", func(h *host) { h.own("10.244.1.3/24", "eth0") }, "10.244.2.5 10.244.1.3", Nowhere, "ip address del 10.244.1.3/24 dev eth0"},
 		{"this host's end of the bridge", func(h *host) { h.own("10.244.1.1/24", "cni0") }, "10.244.1.1", AtHost, "10.244.1.1"},
+		{"an address of all hosts on the link", func(h *host) {
+			h.routes["all"] = Route{Dst: netip.MustParsePrefix("192.0.2.255/32"), Type: "broadcast", Table: "local", Dev: "eth0"}
+		}, "192.0.2.255", Nowhere, "for all hosts on the link"},
 		{"no neighbour row", func(h *host) { delete(h.neighs, "tulle.1 10.244.2.0") }, "10.244.2.5", Nowhere, "no neighbour row"},
 		{"no FDB row", func(h *host) { h.fdb = nil }, "10.244.2.5", Nowhere, "no FDB row"},
 		{"an FDB row to another node", func(h *host) {
