@@ -310,17 +310,43 @@ func ways(host *look.Host, f doctor.Facts, peers []trace.Peer) (to, back []docto
 
 // reached tries the peers, all at the same time.
 func reached(ctx context.Context, host *look.Host, f doctor.Facts, peers []trace.Peer) []doctor.Reach {
+	var tries []func() doctor.Reach
+	n, _ := f.Network()
 	tunnel, ok := host.Link(f.State.Device)
-	if !ok || tunnel.Kind != "vxlan" {
-		return nil
+	for _, peer := range peers {
+		switch {
+		case ok && tunnel.Kind == "vxlan":
+			tries = append(tries, func() doctor.Reach { return tryPeer(ctx, host, tunnel, peer) })
+		case n.Backend.Type == subnet.HostGW && f.State.MTU > 0:
+			for _, s := range peer.Subnets {
+				for _, a := range peer.Addrs {
+					if a.BitLen() == s.Addr().BitLen() { // it is the gateway to the subnet
+						tries = append(tries, func() doctor.Reach { return tryPlain(ctx, peer.Name, a, f.State.MTU) })
+					}
+				}
+			}
+		}
 	}
-	list := make([]doctor.Reach, len(peers))
+	list := make([]doctor.Reach, len(tries))
 	var wait sync.WaitGroup
-	for i, peer := range peers {
-		wait.Go(func() { list[i] = tryPeer(ctx, host, tunnel, peer) })
+	for i, try := range tries {
+		wait.Go(func() { list[i] = try() })
 	}
 	wait.Wait()
 	return list
+}
+
+// tryPlain tries a peer that plain routes lead to.
+func tryPlain(ctx context.Context, name string, a netip.Addr, mtu int) doctor.Reach {
+	r := doctor.Reach{Peer: name, Target: reach.Target{Overlay: a, Underlay: a, MTU: mtu}}
+	var err error
+	if r.Sample, err = reach.Look(ctx, r.Target); err != nil {
+		return doctor.Reach{Peer: name} // nothing can be said
+	}
+	if r.Verdict() == reach.Hole {
+		r.Largest = reach.Largest(ctx, r.Target)
+	}
+	return r
 }
 
 // tryPeer tries one peer as tulled does, and then what says more of a fault.

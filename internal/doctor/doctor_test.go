@@ -116,6 +116,13 @@ var faults = []struct {
 		f.Drops = []Drop{{"VXLAN", ruleset.Step{Table: "filter", Chain: "INPUT", Rule: "-j DROP", Delete: "iptables -D INPUT -j DROP"}}}
 	}, "rule-drops", "iptables -D INPUT -j DROP"},
 	{"a peer is silent", func(f *Facts) { f.Reached[0].Small, f.Reached[0].Direct = reach.Lost, reach.Lost }, "peer-silent", "192.0.2.12"},
+	{"a peer is silent, with plain routes", func(f *Facts) { f.Reached[0].Port, f.Reached[0].Small = 0, reach.Lost }, "peer-silent", "node2 does not answer at 192.0.2.12"},
+	{"large packets are lost, with plain routes", func(f *Facts) {
+		f.Reached[0].Port, f.Reached[0].Overhead, f.Reached[0].Full, f.Reached[0].Largest = 0, 0, reach.Lost, 1400
+	}, "mtu-hole", "--mtu 1400"},
+	{"wrong checksums, with plain routes", func(f *Facts) {
+		f.Reached[0].Port, f.Reached[0].Offloaded, f.Reached[0].Computed = 0, reach.Lost, reach.Answered
+	}, "checksum", "ethtool -K eth0 tx off"},
 	{"a port is blocked", func(f *Facts) { f.Reached[0].Small, f.Reached[0].Direct = reach.Lost, reach.Answered }, "tunnel-blocked", "UDP port 8472"},
 	{"large packets are lost", func(f *Facts) { f.Reached[0].Full, f.Reached[0].Largest = reach.Lost, 1350 }, "mtu-hole", "--mtu 1400"},
 	{"the kernel's checksums are wrong", func(f *Facts) { f.Reached[0].Offloaded, f.Reached[0].Computed = reach.Lost, reach.Answered }, "checksum", "ethtool -K tulle.1"},

@@ -74,7 +74,7 @@ type Drop struct {
 type Reach struct {
 	Peer     string
 	Target   reach.Target
-	Port     int // of VXLAN
+	Port     int // of VXLAN; 0: there is no tunnel, but plain routes
 	Overhead int
 
 	reach.Sample

@@ -149,15 +149,25 @@ func (e *examination) told(t trace.Trace) bool {
 // reach tells apart what may be wrong with the way to a peer that this host's
 // tables lead to.
 func (e *examination) reach(r Reach) {
+	plain := r.Port == 0
+	dev := "the device below"
+	if e.State.Underlay != nil {
+		dev = e.State.Underlay.Dev
+	}
 	switch {
+	case r.Verdict() == reach.Silent && plain:
+		e.add("peer-silent", fmt.Sprintf("ping %s; see whether that host and its network run; if it is gone for good: tullectl lease release", r.Target.Underlay),
+			"%s does not answer at %s", r.Peer, r.Target.Underlay)
+	case r.Verdict() == reach.Checksum && plain:
+		e.add("checksum", fmt.Sprintf("ethtool -K %s tx off", dev),
+			"what goes to %s at %s is lost unless software makes its checksums: %s, or a device on the way, makes wrong ones", r.Peer, r.Target.Underlay, dev)
+	case r.Verdict() == reach.Hole && plain && r.Largest > 0:
+		e.add("mtu-hole", fmt.Sprintf("tullectl network set --mtu %d, with the Network's other fields; or mend the device in between", r.Largest),
+			"of what goes to %s at %s, packets of %d bytes arrive and of %d do not, though this host's MTU allows it", r.Peer, r.Target.Underlay, r.Largest, r.Target.MTU)
 	case r.Verdict() == reach.Silent:
 		e.add("peer-silent", fmt.Sprintf("ping %s; see whether that host and its network run; if it is gone for good: tullectl lease release", r.Target.Underlay),
 			"%s answers neither at %s nor through the tunnel", r.Peer, r.Target.Underlay)
 	case r.Wrapped == reach.Answered, r.Verdict() == reach.Checksum:
-		dev := "the device below"
-		if e.State.Underlay != nil {
-			dev = e.State.Underlay.Dev
-		}
 		e.add("checksum", fmt.Sprintf("ethtool -K %s tx-checksum-ip-generic off, on both hosts; or ethtool -K %s tx off", e.tunnel(), dev),
 			"what goes through the tunnel to %s is lost unless software makes its checksums: %s, or a device on the way, makes wrong ones", r.Peer, dev)
 	case r.Verdict() == reach.Blocked:

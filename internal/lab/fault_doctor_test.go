@@ -321,6 +321,40 @@ func TestDoctorAsksForRights(t *testing.T) {
 	}
 }
 
+// TestDoctorOfPlainRoutes: nodes are tried where there is no tunnel, too.
+func TestDoctorOfPlainRoutes(t *testing.T) {
+	t.Parallel()
+	l := up(t, Options{Nodes: 2, Pods: 1, Network: []string{"--backend=host-gw"}})
+	near, far, below := l.Nodes()[0], l.Nodes()[1], l.Host("underlay")
+	for _, tt := range []struct {
+		name, do, undo, words string
+		want                  [][]string
+	}{
+		// The kernel gives up asking for the neighbour, which a trace sees.
+		{"off the network", "ip link set $FAR down", "ip link set $FAR up", far.Name, [][]string{{"peer-silent"}, {"way"}}},
+		{"behind a smaller MTU", "ip link set $FAR mtu 1300", "ip link set $FAR mtu 1500; ip link set underlay mtu 1500", "--mtu 1300", [][]string{{"mtu-hole"}}},
+	} {
+		sh := func(script string) {
+			t.Helper()
+			if text, err := below.Exec(t.Context(), "sh", "-ec", strings.ReplaceAll(script, "$FAR", far.Name)); err != nil {
+				t.Fatalf("%s: %v: %s", tt.name, err, text)
+			}
+		}
+		heals(t, func() error {
+			if found := doctorOf(t, near); len(found) > 0 {
+				return fmt.Errorf("a healthy node, and doctor says:\n%s", told(found))
+			}
+			return nil
+		})
+		sh(tt.do)
+		found := doctorOf(t, near)
+		if !slices.ContainsFunc(tt.want, func(want []string) bool { return slices.Equal(ids(found), want) }) || !strings.Contains(told(found), tt.words) {
+			t.Errorf("%s: doctor says, and not %s with %q:\n%s", tt.name, tt.want, tt.words, told(found))
+		}
+		sh(tt.undo)
+	}
+}
+
 // TestTraceAndDoctorOfEachKind: whatever the families and the backend, doctor is
 // silent on healthy nodes, and a trace ends where the pod is.
 func TestTraceAndDoctorOfEachKind(t *testing.T) {
