@@ -186,7 +186,7 @@ func (t *tracer) decide() {
 	}
 	link, _ := t.Link(route.Dev)
 	t.hop(Hop{Step: "route", Text: route.String(), Device: route.Dev, MTU: cmpOr(route.MTU, link.MTU)})
-	if route.Type == "local" {
+	if route.Type == "local" || route.Type == "anycast" {
 		if t.taken() {
 			return
 		}
@@ -255,8 +255,11 @@ func (t *tracer) switched() bool {
 	if bridge.Kind != "bridge" || !t.forward {
 		return false
 	}
+	if _, own := t.Owner(t.packet.Dst); own {
+		return false // this host answers, on whichever device it has it
+	}
 	for _, p := range bridge.Addrs {
-		if p.Addr() == t.packet.Dst || !p.Contains(t.packet.Dst) {
+		if !p.Contains(t.packet.Dst) {
 			continue
 		}
 		seen := "netfilter does not see it"

@@ -199,6 +199,13 @@ func TestFollow(t *testing.T) {
 		{"this host has the address of another node's pod", func(h *host) { h.own("10.244.2.5/32", "lo") }, "10.244.2.5", Nowhere, "ip address del 10.244.2.5/32 dev lo"},
 		{"this host has the address of a pod", func(h *host) { h.own("10.244.1.3/24", "eth0") }, "10.244.2.5 10.244.1.3", Nowhere, "ip address del 10.244.1.3/24 dev eth0"},
 		{"this host's end of the bridge", func(h *host) { h.own("10.244.1.1/24", "cni0") }, "10.244.1.1", AtHost, "10.244.1.1"},
+		{"this host's end of the tunnel, from a pod beside it", func(h *host) { h.own("10.244.1.0/32", "tulle.1") }, "10.244.1.0", AtHost, "10.244.1.0"},
+		{"that of any router on the link (RFC 4291)", func(h *host) {
+			h.own("10.244.1.0/32", "tulle.1")
+			r := h.routes["10.244.1.0/32"]
+			r.Type = "anycast"
+			h.routes["10.244.1.0/32"] = r
+		}, "10.244.1.0", AtHost, "10.244.1.0"},
 		{"an address of all hosts on the link", func(h *host) {
 			h.routes["all"] = Route{Dst: netip.MustParsePrefix("192.0.2.255/32"), Type: "broadcast", Table: "local", Dev: "eth0"}
 		}, "192.0.2.255", Nowhere, "for all hosts on the link"},
