@@ -165,6 +165,9 @@ func (t *tracer) toPod(bridge Link) {
 		return
 	}
 	t.port(veth)
+	if veth.Name == t.entry && t.packet.Translated && !veth.Hairpin && t.trace.End.Where == "" {
+		t.lost(fmt.Sprintf("%s does not send back what came in by it, so the pod does not reach itself by a service", veth.Name), "bridge link set dev "+veth.Name+" hairpin on")
+	}
 	if t.trace.End.Where != "" {
 		return
 	}

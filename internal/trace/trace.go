@@ -67,7 +67,8 @@ type tracer struct {
 	World
 	trace   Trace
 	packet  ruleset.Packet
-	forward bool // it is not this host that sends it
+	entry   string // of a bridge, that the packet came in by
+	forward bool   // it is not this host that sends it
 }
 
 // Follow follows a packet. Where no source is given, it is that of a pod of this
@@ -145,7 +146,7 @@ func (t *tracer) fromPod(pod Pod) {
 	case veth.Master == "":
 		t.lost(fmt.Sprintf("%s is not a port of a bridge any more", veth.Name), "ip link set "+veth.Name+" master cni0")
 	default:
-		t.packet.In = veth.Master
+		t.packet.In, t.entry = veth.Master, veth.Name
 		t.port(veth)
 	}
 }

@@ -169,6 +169,13 @@ func TestFollow(t *testing.T) {
 		{"this host", nil, "192.0.2.11", AtHost, "this host"},
 		{"the outside", nil, "198.51.100.1", AtOutside, "192.0.2.1"},
 		{"a service's address", nil, "10.96.0.80", AtNode, "node2"},
+		{"a service whose pod is the one that asks", func(h *host) {
+			h.links[4].Hairpin = true
+			h.rules = strings.Replace(h.rules, "10.244.2.7:8080", "10.244.1.2:8080", 1)
+		}, "10.96.0.80", AtPod, "default/web"},
+		{"the same at a port that sends nothing back", func(h *host) {
+			h.rules = strings.Replace(h.rules, "10.244.2.7:8080", "10.244.1.2:8080", 1)
+		}, "10.96.0.80", Nowhere, "bridge link set dev veth1 hairpin on"},
 		{"from this host", nil, "192.0.2.11 10.244.2.5", AtNode, "node2"},
 		{"another node itself", nil, "192.0.2.12", AtNode, "node2"},
 
