@@ -288,6 +288,9 @@ func TestPackage(t *testing.T) {
 		join(etcd, node1)
 		node1.sh("systemctl enable --now tulled.service && cp /usr/share/doc/tulle/examples/10-tulle.conflist " + podConflist)
 		addPod(node1).remove()
+		if told := node1.sh("dpkg -r tulle 2>&1; apt-get install -y /srv/tulle.deb 2>&1"); !strings.Contains(told, "systemctl enable --now tulled") {
+			t.Errorf("an installation after a removal does not say that tulled is to be enabled:\n%s", told)
+		}
 		node1.sh("rm " + podConflist + " && apt-get purge -y tulle")
 		if after := node1.sh(traces); after != before[node1] {
 			t.Errorf("after the purge:\n%s\nbefore the installation:\n%s", after, before[node1])
