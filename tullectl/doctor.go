@@ -73,6 +73,9 @@ func etcdFacts(ctx context.Context, c etcd.Config, k known) doctor.Etcd {
 	facts := doctor.Etcd{Asked: true}
 	skew, err := c.Skew(ctx)
 	facts.Skew, facts.SkewKnown = skew, err == nil
+	if end := c.Until(); !end.IsZero() {
+		facts.CertFile, facts.CertLeft = c.CertFile, time.Until(end)
+	}
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
 	var last lastWarning

@@ -43,7 +43,7 @@ func gather(ctx context.Context, p places, c etcd.Config, given bool, tried int)
 		Disks: []doctor.Disk{look.Disk(p.stateDir), look.Disk(parent(p.subnetFile))},
 	}
 	if k.state != nil {
-		f.Started, f.State = true, *k.state
+		f.Started, f.State, f.Unasked = true, *k.state, look.Unasked()
 		if !given {
 			c, given = like(k.state.Etcd, c)
 		}

@@ -21,6 +21,9 @@ func (e *examination) daemon() {
 		return
 	}
 	s := e.State
+	if e.Unasked {
+		e.add("tulled-disabled", "systemctl enable tulled", "tulled runs, and will not be started when this host boots")
+	}
 	if !s.Ready {
 		e.add("tulled-waits", "journalctl -u tulled says what for; see Documentation/troubleshooting.md", "tulled is not ready: %s", s.Phase)
 	}

@@ -20,6 +20,7 @@ type Facts struct {
 	State   status.Node
 	Silent  string // why tulled does not answer
 	Hangs   bool   // it runs all the same
+	Unasked bool   // systemd runs it, and will not start it at boot
 
 	Subnets [2]netip.Prefix // of this node; from tulled, or else from its files
 	Etcd    Etcd
@@ -49,6 +50,8 @@ type Etcd struct {
 	Skew      time.Duration
 	SkewKnown bool
 	Lease     string // what is wrong with this node's lease in it
+	CertFile  string
+	CertLeft  time.Duration // until CertFile runs out, where that is known
 }
 
 // Kernel is what the kernel can do.

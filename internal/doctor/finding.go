@@ -30,6 +30,7 @@ type Finding struct {
 var severities = map[string]Severity{
 	"tulled-silent":    Error,
 	"tulled-waits":     Error,
+	"tulled-disabled":  Warning,
 	"kernel-differs":   Error,
 	"peer-left-out":    Error,
 	"address-of-peer":  Error,
@@ -41,6 +42,7 @@ var severities = map[string]Severity{
 	"etcd-read-only":   Error,
 	"etcd-no-network":  Error,
 	"etcd-lease":       Error,
+	"etcd-certificate": Warning,
 	"clock":            Warning,
 	"kernel-vxlan":     Error,
 	"kernel-nexthop":   Warning,

@@ -95,8 +95,12 @@ func dotted(path string) string {
 	return strings.NewReplacer("/", ".", ".", "/").Replace(path)
 }
 
-// most is how far a clock may be off.
-const mostSkew = 5 * time.Second
+// mostSkew is how far a clock may be off, and leastCert how long a certificate is
+// to be good for.
+const (
+	mostSkew  = 5 * time.Second
+	leastCert = 7 * 24 * time.Hour
+)
 
 // etcd looks at what etcd answers.
 func (e *examination) etcd() {
@@ -118,6 +122,13 @@ func (e *examination) etcd() {
 	}
 	if c.Lease != "" {
 		e.add("etcd-lease", "systemctl restart tulled; journalctl -u tulled says what it does", "%s", c.Lease)
+	}
+	if c.CertFile != "" && c.CertLeft < leastCert {
+		left := "runs out in " + c.CertLeft.Round(time.Hour).String()
+		if c.CertLeft <= 0 {
+			left = "has run out"
+		}
+		e.add("etcd-certificate", "renew it, as Documentation/etcd-security.md tells; tulled need not be restarted", "the certificate for etcd in %s %s", c.CertFile, left)
 	}
 	if c.SkewKnown && (c.Skew > mostSkew || c.Skew < -mostSkew) {
 		way := "behind"

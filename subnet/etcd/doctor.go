@@ -24,6 +24,15 @@ func (s *Store) MayWrite(ctx context.Context) error {
 	})
 }
 
+// Until is when our certificate runs out; zero if there is none that can be used.
+func (c Config) Until() time.Time {
+	tlsConfig, err := c.tls()
+	if err != nil || tlsConfig == nil {
+		return time.Time{}
+	}
+	return ends(tlsConfig)
+}
+
 // Skew is how far this host's clock is ahead of that of the first endpoint that
 // tells the time, which the header of an HTTP answer does to the second.
 func (c Config) Skew(ctx context.Context) (time.Duration, error) {

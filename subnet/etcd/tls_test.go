@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
@@ -137,5 +138,24 @@ func TestRefusedCertificateIsTold(t *testing.T) {
 				t.Errorf("told %s, want %q", text, test.want)
 			}
 		})
+	}
+}
+
+// TestUntil: a certificate's end is known without asking etcd.
+func TestUntil(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	pair := etcdtest.Pair{Cert: filepath.Join(dir, "node.crt"), Key: filepath.Join(dir, "node.key")}
+	etcdtest.NewCA(t, "ca").Write(t, "node", pair)
+	c := etcd.Config{Endpoints: []string{"https://192.0.2.1:2379"}, CertFile: pair.Cert, KeyFile: pair.Key}
+	if left := time.Until(c.Until()); left < 29*24*time.Hour || left > 30*24*time.Hour {
+		t.Errorf("it runs out in %s, want 30 days", left)
+	}
+	c.CertFile = filepath.Join(dir, "none.crt")
+	if end := c.Until(); !end.IsZero() {
+		t.Errorf("a certificate that is not there runs out at %s", end)
+	}
+	if end := (etcd.Config{}).Until(); !end.IsZero() {
+		t.Errorf("no certificate runs out at %s", end)
 	}
 }
