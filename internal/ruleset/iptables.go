@@ -22,13 +22,7 @@ func IPTables(tool, text string) []Chain {
 	}
 	var chains []Chain
 	table := ""
-	find := func(name string) *Chain {
-		i := slices.IndexFunc(chains, func(c Chain) bool { return c.Table == table && c.Name == name })
-		if i < 0 {
-			return nil
-		}
-		return &chains[i]
-	}
+	places := map[[2]string]int{} // of chains, by table and name: kube-proxy makes thousands
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
 		switch {
@@ -44,14 +38,15 @@ func IPTables(tool, text string) []Chain {
 					c.Priority = 100 // NF_IP_PRI_NAT_SRC
 				}
 			}
+			places[[2]string{table, name}] = len(chains)
 			chains = append(chains, c)
 		case strings.HasPrefix(line, "-A "):
 			words := split(line)
-			if c := find(words[1]); c != nil {
+			if i, there := places[[2]string{table, words[1]}]; there {
 				r := parseRule(words[2:])
 				r.Text = line
 				r.Delete = tool + " -t " + table + " -D" + line[2:]
-				c.Rules = append(c.Rules, r)
+				chains[i].Rules = append(chains[i].Rules, r)
 			}
 		}
 	}

@@ -47,12 +47,14 @@ func NFT(text []byte, skip func(family, table string) bool) ([]Chain, error) {
 		}
 	}
 	var chains []Chain
+	places := map[[3]string]int{} // of chains, by family, table and name
 	for _, item := range all.Nftables {
 		if c := item.Chain; c != nil && !skip(c.Family, c.Table) {
 			hook := Hook(c.Hook)
 			if c.Family == "bridge" {
 				hook = "bridge " + hook
 			}
+			places[[3]string{c.Family, c.Table, c.Name}] = len(chains)
 			chains = append(chains, Chain{
 				Tool: "nft", Family: c.Family, Table: c.Table, Name: c.Name, Hook: hook, Devs: names(c.Dev), NAT: c.Type == "nat", Priority: c.Prio, Policy: Verdict(c.Policy),
 			})
@@ -61,10 +63,8 @@ func NFT(text []byte, skip func(family, table string) bool) ([]Chain, error) {
 		if in == nil || skip(in.Family, in.Table) {
 			continue
 		}
-		i := slices.IndexFunc(chains, func(c Chain) bool {
-			return c.Family == in.Family && c.Table == in.Table && c.Name == in.Chain
-		})
-		if i < 0 {
+		i, there := places[[3]string{in.Family, in.Table, in.Chain}]
+		if !there {
 			continue
 		}
 		n := nftReader{sets, in.Family + " " + in.Table + " "}

@@ -141,9 +141,9 @@ type Path struct {
 func (r Ruleset) Through(hook Hook, p Packet) Path {
 	var path Path
 	bases := []Chain{}
-	for _, c := range r.Chains {
-		if c.Hook == hook && c.concerns(p) {
-			bases = append(bases, c)
+	for i := range r.Chains {
+		if c := &r.Chains[i]; c.Hook == hook && c.concerns(p) {
+			bases = append(bases, *c)
 		}
 	}
 	slices.SortStableFunc(bases, func(a, b Chain) int { return cmp.Compare(a.Priority, b.Priority) })
@@ -293,9 +293,9 @@ func (w walk) rule(c Chain, r Rule, matches, here Answer, depth int, before *end
 }
 
 func (r Ruleset) find(from Chain, name string) (Chain, bool) {
-	for _, c := range r.Chains {
-		if c.Tool == from.Tool && c.Family == from.Family && c.Table == from.Table && c.Name == name {
-			return c, true
+	for i := range r.Chains {
+		if c := &r.Chains[i]; c.Name == name && c.Tool == from.Tool && c.Family == from.Family && c.Table == from.Table {
+			return *c, true
 		}
 	}
 	return Chain{}, false
