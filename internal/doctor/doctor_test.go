@@ -73,6 +73,10 @@ var faults = []struct {
 	{"something lasts", func(f *Facts) { f.State.Troubles = []string{"the state file can't be written"} }, "trouble", "state file"},
 	{"no subnet file", func(f *Facts) { f.File = "no such file" }, "subnet-file", "no such file"},
 	{"etcd is away", func(f *Facts) { f.Etcd = Etcd{Asked: true, Silent: "connection refused"} }, "etcd-silent", "curl"},
+	{"etcd is away, with TLS", func(f *Facts) {
+		f.Etcd = Etcd{Asked: true, Silent: "connection refused"}
+		f.State.Etcd = status.Etcd{Endpoints: []string{"https://192.0.2.1:2379"}, CAFile: "ca.crt", CertFile: "c.crt", KeyFile: "c.key"}
+	}, "etcd-silent", "curl -sS --cacert ca.crt --cert c.crt --key c.key https://192.0.2.1:2379/health"},
 	{"etcd refuses", func(f *Facts) { f.Etcd.Refused = "wrong password" }, "etcd-refuses", "wrong password"},
 	{"etcd lets nobody write", func(f *Facts) { f.Etcd.ReadOnly = "no right" }, "etcd-read-only", "readwrite /tulle/network/subnets/"},
 	{"no Network", func(f *Facts) { f.Etcd.NoNetwork = "there is none" }, "etcd-no-network", "tullectl network set"},

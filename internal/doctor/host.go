@@ -102,6 +102,22 @@ const (
 	leastCert = 7 * 24 * time.Hour
 )
 
+// curl asks the first endpoint of etcd for its health, as tulled would.
+func (e *examination) curl() string {
+	words := []string{"curl", "-sS"}
+	s := e.State.Etcd
+	for _, o := range [][2]string{{"--cacert", s.CAFile}, {"--cert", s.CertFile}, {"--key", s.KeyFile}} {
+		if o[1] != "" {
+			words = append(words, o[0], o[1])
+		}
+	}
+	endpoint := "ENDPOINT"
+	if len(s.Endpoints) > 0 {
+		endpoint = s.Endpoints[0]
+	}
+	return strings.Join(append(words, endpoint+"/health"), " ")
+}
+
 // etcd looks at what etcd answers.
 func (e *examination) etcd() {
 	c := e.Etcd
@@ -110,7 +126,7 @@ func (e *examination) etcd() {
 	}
 	switch {
 	case c.Silent != "":
-		e.add("etcd-silent", "see whether etcd runs and whether the endpoint is right: curl -sS ENDPOINT/health", "etcd does not answer: %s", c.Silent)
+		e.add("etcd-silent", "see whether etcd runs and whether the endpoint is right: "+e.curl(), "etcd does not answer: %s", c.Silent)
 	case c.Refused != "":
 		e.add("etcd-refuses", "correct the user, the password or the certificate; grant the role what Documentation/etcd-security.md tells", "etcd does not let tulle read: %s", c.Refused)
 	case c.NoNetwork != "":
