@@ -156,6 +156,9 @@ var faults = []struct {
 	{"flannel's device", func(f *Facts) {
 		f.Links = append(f.Links, trace.Link{Name: "flannel.1", Kind: "vxlan", VNI: 1, Port: 8473})
 	}, "other-network", "ip link del flannel.1"},
+	{"flannel's device, with an address of the network that both serve", func(f *Facts) {
+		f.Links = append(f.Links, trace.Link{Name: "flannel.1", Kind: "vxlan", VNI: 1, Port: 8473, Addrs: []netip.Prefix{netip.MustParsePrefix("10.244.193.0/32")}})
+	}, "other-network", "ip link del flannel.1"},
 	{"a device with our VNI", func(f *Facts) {
 		f.Links = append(f.Links, trace.Link{Name: "flannel.1", Kind: "vxlan", VNI: 1, Port: 8472})
 	}, "vxlan-clash", "ip link del flannel.1"},

@@ -71,7 +71,7 @@ func (e *examination) network() {
 // addresses looks for those of this host that are pods'.
 func (e *examination) addresses(n subnet.Network) {
 	for _, l := range e.Links {
-		if l.Name == e.State.Device || l.Name == e.Bridge || strings.HasPrefix(l.Alias, "tulle ") {
+		if l.Name == e.State.Device || l.Name == e.Bridge || strings.HasPrefix(l.Alias, "tulle ") || other(l) != "" {
 			continue
 		}
 		for _, a := range l.Addrs {

@@ -25,14 +25,15 @@ var (
 // CNI looks at what container runtimes of this host would do.
 func CNI() doctor.CNI {
 	c := doctor.CNI{Dir: cniConfs, Path: cniBin}
-	for _, path := range runtimes {
-		if _, err := os.Stat(path); err == nil {
+	text, _ := os.ReadFile(containerdConf) // none: the defaults
+	for i, path := range runtimes {
+		// That of Docker attaches no pods.
+		if _, err := os.Stat(path); err == nil && (i > 0 || !slices.ContainsFunc(folders(string(text), "disabled_plugins"), isCRI)) {
 			c.Runtime = path
 			break
 		}
 	}
 	if c.Runtime == runtimes[0] {
-		text, _ := os.ReadFile(containerdConf) // none: the defaults
 		for _, dir := range folders(string(text), "bin_dirs?") {
 			if file := filepath.Join(dir, "tulle"); c.Config == "" || unusable(file) == "" {
 				c.Path, c.Config = file, containerdConf
@@ -53,6 +54,9 @@ func CNI() doctor.CNI {
 	}
 	return c
 }
+
+// isCRI reports whether a plugin of containerd is the one that Kubernetes asks.
+func isCRI(plugin string) bool { return plugin == "cri" || plugin == "io.containerd.grpc.v1.cri" }
 
 // folders are those that a setting of containerd's names: a text, or a list.
 func folders(toml, setting string) []string {

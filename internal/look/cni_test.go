@@ -23,10 +23,18 @@ func TestContainerdLooksElsewhere(t *testing.T) {
 		t.Cleanup(func() { *v = was })
 		*v = value
 	}
-	set(&runtimes[0], dir+"/containerd.sock")
+	all := runtimes
+	t.Cleanup(func() { runtimes = all })
+	runtimes = []string{dir + "/containerd.sock"}
 	set(&cniConfs, dir)
 	set(&cniBin, dir+"/opt/tulle")
 	set(&containerdConf, dir+"/config.toml")
+	if err := os.WriteFile(containerdConf, []byte("disabled_plugins = [\"cri\"]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if c := CNI(); c.Runtime != "" {
+		t.Errorf("Docker's containerd is taken for a runtime of pods: %s", c.Runtime)
+	}
 	for _, tt := range []struct{ name, toml, path, there, confs string }{
 		{"none", "", dir + "/opt/tulle", "", dir},
 		{"the default", "[cni]\n  bin_dir = \"" + dir + "/opt\"\n", dir + "/opt/tulle", "", dir},
