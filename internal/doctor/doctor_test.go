@@ -142,7 +142,7 @@ var faults = []struct {
 	{"a pod's device is down", func(f *Facts) { f.Links[3].Up = false }, "pod-port", "default/web"},
 	{"a pod's port is blocked", func(f *Facts) { f.Links[3].State = "blocking" }, "pod-port", "blocking"},
 	{"a pod's own device is down", func(f *Facts) { f.Links[3].Carrier, f.Links[3].State = false, "disabled" }, "pod-port", "no carrier"},
-	{"a pod's port was taken from the bridge", func(f *Facts) { f.Links[3].Master, f.Links[3].State = "", "" }, "pod-port", "ip link set veth1 master cni0"},
+	{"a pod's port was taken from the bridge", func(f *Facts) { f.Links[3].Master, f.Links[3].State = "", "" }, "pod-port", "ip link set veth1 master cni0 && bridge link set dev veth1 hairpin on"},
 	{"a device has an address of another node's pods", func(f *Facts) {
 		f.Links[0].Addrs = append(f.Links[0].Addrs, netip.MustParsePrefix("10.244.57.77/24"))
 	}, "address-of-pods", "ip address del 10.244.57.77/24 dev eth0"},

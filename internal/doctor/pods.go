@@ -52,7 +52,7 @@ func (e *examination) bridge(name string) {
 	}
 	for _, p := range e.Pods {
 		if l, ok := e.link(p.Veth); ok && l.Master == "" {
-			e.add("pod-port", "ip link set "+l.Name+" master "+name, "%s is no port of %s any more, so nothing comes to the pod", whose(l), name)
+			e.add("pod-port", fmt.Sprintf("ip link set %s master %s && bridge link set dev %s hairpin on; or start the pod anew", l.Name, name, l.Name), "%s is no port of %s any more, so nothing comes to the pod", whose(l), name)
 		}
 	}
 	for _, l := range e.Links {
@@ -105,7 +105,7 @@ func (e *examination) cni() {
 		e.add("cni-other", "remove "+good[0].File, "%s comes before %s, so pods are attached by %s", good[0].File, good[ours].File, few(good[0].Plugins))
 	}
 	if ours >= 0 && c.Plugin != "" && c.There != "" {
-		e.add("cni-plugin", fmt.Sprintf("ln -s %s %s; or correct bin_dir in %s, and start the runtime anew", c.There, c.Path, c.Config),
+		e.add("cni-plugin", fmt.Sprintf("install -d %s && ln -s %s %s; or correct bin_dir in %s, and start the runtime anew", path.Dir(c.Path), c.There, c.Path, c.Config),
 			"the container runtime looks for CNI plugins in %s, as %s says, and tulle is not there", path.Dir(c.Path), c.Config)
 	} else if ours >= 0 && c.Plugin != "" {
 		e.add("cni-plugin", "install the package tulle again, or put the program tulle at "+c.Path, "the CNI plugin %s is of no use: %s", c.Path, c.Plugin)
