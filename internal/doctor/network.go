@@ -64,7 +64,7 @@ func (e *examination) network() {
 			"not all rules of netfilter could be read, so what those drop is not known: %s", few(e.Unread))
 	}
 	for _, d := range e.Drops {
-		e.add("rule-drops", d.Rule.Delete+", or let that program accept it", "a rule of %s %s drops %s: %s", d.Rule.Table, d.Rule.Chain, d.What, d.Rule.Rule)
+		e.add("rule-drops", d.Rule.Delete+"; or let that program accept it", "a rule of %s %s drops %s: %s", d.Rule.Table, d.Rule.Chain, d.What, d.Rule.Rule)
 	}
 }
 

@@ -37,7 +37,7 @@ func (e *examination) bridge(name string) {
 			case own.Contains(a.Addr()):
 				there = true
 			case a.Addr().BitLen() == own.Addr().BitLen() && !a.Addr().IsLinkLocalUnicast():
-				e.add("bridge-address", fmt.Sprintf("ip address del %s dev %s, or ip link del %s once no pod is attached", a, name, name),
+				e.add("bridge-address", fmt.Sprintf("ip address del %s dev %s; or ip link del %s, once no pod is attached", a, name, name),
 					"the pods' bridge %s has the address %s, which is not of this node's subnet %s: another network's, or a former subnet's", name, a, own)
 			}
 		}
