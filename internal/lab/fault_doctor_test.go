@@ -53,6 +53,7 @@ type doctorFault struct {
 	may      []string                        // ids of findings that may follow from the fault
 	or       []string                        // what it says instead where the kernel has given up asking for a neighbour
 	words    []string                        // in the text or the command of one of them
+	mends    bool                            // the first finding's command undoes it all
 }
 
 const quiet = "tulled-silent" // what doctor says besides where tulled is stopped
@@ -60,25 +61,25 @@ const quiet = "tulled-silent" // what doctor says besides where tulled is stoppe
 var doctorFaults = []doctorFault{
 	{name: "tulled is stopped", stopped: true, want: []string{quiet}, words: []string{"systemctl start tulled"}},
 	{name: "a stranger's route in the place of ours", do: "ip route replace $DST via 192.0.2.1 proto static", undo: "ip route del $DST via 192.0.2.1", want: []string{"kernel-differs", "way"}, words: []string{"ip route del"}},
-	{name: "a more exact route than ours", do: "ip route add $HALF via 192.0.2.1 proto static", undo: "ip route del $HALF", want: []string{"way"}, words: []string{"another route leads", "/25 dev eth0 table main"}},
+	{name: "a more exact route than ours", do: "ip route add $HALF via 192.0.2.1 proto static", undo: "ip route del $HALF", want: []string{"way"}, words: []string{"another route leads", "/25 dev eth0 table main"}, mends: true},
 	{name: "a blackhole in another table", do: "ip route add blackhole $DST table 99; ip rule add to $DST table 99 pref 50", undo: "ip rule del pref 50; ip route flush table 99", want: []string{"way"}, words: []string{"ip route del blackhole"}},
 	{name: "a route to the other node by another device", do: "ip link add dev9 type veth peer name dev8; ip link set dev8 up; ip link set dev9 up; ip route add $PEER dev dev9", undo: "ip link del dev9", want: []string{"peer-silent", "underlay-other"}, or: []string{"way"}, words: []string{"dev9"}},
 	{name: "forwarding off", stopped: true, do: "sysctl -qw net.ipv4.ip_forward=0", undo: "sysctl -qw net.ipv4.ip_forward=1", want: []string{"forwarding", quiet}, words: []string{"sysctl -w net.ipv4.ip_forward=1"}},
-	{name: "forwarding of the pods' bridge off", do: "sysctl -qw net.ipv4.conf.cni0.forwarding=0", undo: "sysctl -qw net.ipv4.conf.cni0.forwarding=1", want: []string{"forwarding"}, words: []string{"net.ipv4.conf.cni0.forwarding=1"}},
+	{name: "forwarding of the pods' bridge off", do: "sysctl -qw net.ipv4.conf.cni0.forwarding=0", undo: "sysctl -qw net.ipv4.conf.cni0.forwarding=1", want: []string{"forwarding"}, words: []string{"net.ipv4.conf.cni0.forwarding=1"}, mends: true},
 	{name: "bridges hide from netfilter", stopped: true, do: "sysctl -qw net.bridge.bridge-nf-call-iptables=0", undo: "sysctl -qw net.bridge.bridge-nf-call-iptables=1", want: []string{"bridge-netfilter", quiet}, words: []string{"net.bridge.bridge-nf-call-iptables=1"}},
 	{name: "strict rp_filter and another way back", do: "sysctl -qw net.ipv4.conf.cni0.rp_filter=1; ip route add $NEAR dev eth0", undo: "ip route del $NEAR; sysctl -qw net.ipv4.conf.cni0.rp_filter=0", want: []string{"way", "way-back"}, words: []string{"rp_filter of cni0", "sysctl -w net.ipv4.conf.cni0.rp_filter=2"}},
-	{name: "iptables drops what is forwarded, before our jump", do: "iptables -t mangle -A FORWARD -s 10.244.0.0/16 -j DROP", undo: "iptables -t mangle -F FORWARD", want: []string{"rule-drops"}, words: []string{"iptables -t mangle -D FORWARD -s 10.244.0.0/16 -j DROP"}},
-	{name: "nftables drops what is forwarded", do: "nft 'add table inet firewall; add chain inet firewall forward { type filter hook forward priority 0; policy drop; }; add rule inet firewall forward ct state established,related accept'", undo: "nft delete table inet firewall", want: []string{"rule-drops"}, words: []string{"nft chain inet firewall forward '{ policy accept; }'"}},
+	{name: "iptables drops what is forwarded, before our jump", do: "iptables -t mangle -A FORWARD -s 10.244.0.0/16 -j DROP", undo: "iptables -t mangle -F FORWARD", want: []string{"rule-drops"}, words: []string{"iptables -t mangle -D FORWARD -s 10.244.0.0/16 -j DROP"}, mends: true},
+	{name: "nftables drops what is forwarded", do: "nft 'add table inet firewall; add chain inet firewall forward { type filter hook forward priority 0; policy drop; }; add rule inet firewall forward ct state established,related accept'", undo: "nft delete table inet firewall", want: []string{"rule-drops"}, words: []string{"nft chain inet firewall forward '{ policy accept; }'"}, mends: true},
 	{name: "nftables drops VXLAN that comes", do: "nft 'add table inet firewall; add chain inet firewall input { type filter hook input priority 0; }; add rule inet firewall input udp dport 8472 drop'", undo: "nft delete table inet firewall", want: []string{"rule-drops", "tunnel-blocked"}, words: []string{"nft delete rule inet firewall input handle"}},
 	{name: "iptables drops VXLAN that goes", do: "iptables -A OUTPUT -p udp --dport 8472 -j REJECT", undo: "iptables -F OUTPUT", want: []string{"rule-drops"}, words: []string{"iptables -t filter -D OUTPUT -p udp"}},
-	{name: "a firewall that lets in what it knows", do: "nft 'add table inet firewall; add chain inet firewall input { type filter hook input priority 0; policy drop; }; add rule inet firewall input ct state vmap { established : accept, related : accept, invalid : drop }; add rule inet firewall input iifname lo accept; add rule inet firewall input icmp type echo-request accept; add rule inet firewall input tcp dport { 22, 80 } accept'", undo: "nft delete table inet firewall", want: []string{"rule-drops", "tunnel-blocked"}, words: []string{"nft chain inet firewall input '{ policy accept; }'"}},
-	{name: "a device drops VXLAN before all others", do: "nft 'add table netdev early; add chain netdev early in { type filter hook ingress device eth0 priority 0; }; add rule netdev early in udp dport 8472 drop'", undo: "nft delete table netdev early", want: []string{"rule-drops", "tunnel-blocked"}, words: []string{"nft delete rule netdev early in handle"}},
-	{name: "the bridge drops what pods send", do: "nft 'add table bridge frames; add chain bridge frames in { type filter hook prerouting priority 0; }; add rule bridge frames in ip saddr 10.244.0.0/16 drop'", undo: "nft delete table bridge frames", want: []string{"rule-drops"}, words: []string{"nft delete rule bridge frames in handle"}},
+	{name: "a firewall that lets in what it knows", do: "nft 'add table inet firewall; add chain inet firewall input { type filter hook input priority 0; policy drop; }; add rule inet firewall input ct state vmap { established : accept, related : accept, invalid : drop }; add rule inet firewall input iifname lo accept; add rule inet firewall input icmp type echo-request accept; add rule inet firewall input tcp dport { 22, 80 } accept'", undo: "nft delete table inet firewall", want: []string{"rule-drops", "tunnel-blocked"}, words: []string{"nft chain inet firewall input '{ policy accept; }'"}, mends: true},
+	{name: "a device drops VXLAN before all others", do: "nft 'add table netdev early; add chain netdev early in { type filter hook ingress device eth0 priority 0; }; add rule netdev early in udp dport 8472 drop'", undo: "nft delete table netdev early", want: []string{"rule-drops", "tunnel-blocked"}, words: []string{"nft delete rule netdev early in handle"}, mends: true},
+	{name: "the bridge drops what pods send", do: "nft 'add table bridge frames; add chain bridge frames in { type filter hook prerouting priority 0; }; add rule bridge frames in ip saddr 10.244.0.0/16 drop'", undo: "nft delete table bridge frames", want: []string{"rule-drops"}, words: []string{"nft delete rule bridge frames in handle"}, mends: true},
 	{name: "a rule keeps tullectl from tulled", do: "iptables -I INPUT -i lo -p tcp --dport 8471 -j DROP", undo: "iptables -D INPUT -i lo -p tcp --dport 8471 -j DROP", want: []string{"rule-drops", "tulled-silent"}, words: []string{"what asks tulled", "iptables -t filter -D INPUT -i lo"}},
-	{name: "a policy rule refuses what pods send", do: "ip rule add from 10.244.0.0/16 prohibit pref 40", undo: "ip rule del pref 40", want: []string{"way"}, words: []string{"mend ip rule del pref 40"}},
-	{name: "a policy rule leads to another table", do: "ip route add default via 192.0.2.1 table 99; ip rule add from 10.244.0.0/16 table 99 pref 50", undo: "ip rule del pref 50; ip route flush table 99", want: []string{"way"}, words: []string{"to table 99", "ip rule add to 10.244.0.0/16 lookup main pref 1"}},
-	{name: "a device has an address of another node's pods", do: "ip address add $STRAY/24 dev eth0", undo: "ip address del $STRAY/24 dev eth0", want: []string{"address-of-pods"}, words: []string{"mend ip address del 10.244."}},
-	{name: "this host has the address of another node's pod", do: "ip address add $FARPOD/32 dev lo", undo: "ip address del $FARPOD/32 dev lo", want: []string{"address-of-pods"}, words: []string{"dev lo; or choose another Network"}},
+	{name: "a policy rule refuses what pods send", do: "ip rule add from 10.244.0.0/16 prohibit pref 40", undo: "ip rule del pref 40", want: []string{"way"}, words: []string{"mend ip rule del pref 40"}, mends: true},
+	{name: "a policy rule leads to another table", do: "ip route add default via 192.0.2.1 table 99; ip rule add from 10.244.0.0/16 table 99 pref 50", undo: "ip rule del pref 1; ip rule del pref 50; ip route flush table 99", want: []string{"way"}, words: []string{"to table 99", "ip rule add to 10.244.0.0/16 lookup main pref 1"}, mends: true},
+	{name: "a device has an address of another node's pods", do: "ip address add $STRAY/24 dev eth0", undo: "ip address del $STRAY/24 dev eth0", want: []string{"address-of-pods"}, words: []string{"mend ip address del 10.244."}, mends: true},
+	{name: "this host has the address of another node's pod", do: "ip address add $FARPOD/32 dev lo", undo: "ip address del $FARPOD/32 dev lo", want: []string{"address-of-pods"}, words: []string{"dev lo; or choose another Network"}, mends: true},
 	{name: "the other node drops VXLAN", far: true, do: "iptables -t mangle -A PREROUTING -p udp --dport 8472 -j DROP", undo: "iptables -t mangle -F PREROUTING", want: []string{"tunnel-blocked"}, words: []string{"UDP port 8472 does not pass"}},
 	{name: "the other node is off the network", below: true, do: "ip link set $FARPORT down", undo: "ip link set $FARPORT up", want: []string{"peer-silent"}, words: []string{"answers neither"}},
 	{name: "a device on the way has a smaller MTU", below: true, do: "ip link set $FARPORT mtu 1300", undo: "ip link set $FARPORT mtu 1500; ip link set underlay mtu 1500", want: []string{"mtu-hole"}, words: []string{"bytes arrive and of 1450 do not", "--mtu 130"}},
@@ -91,11 +92,11 @@ var doctorFaults = []doctorFault{
 	{name: "flannel's device is left", do: "ip link add flannel.1 type vxlan id 1 dstport 8473 dev eth0", undo: "ip link del flannel.1", want: []string{"other-network"}, words: []string{"left of flannel", "ip link del flannel.1"}},
 	{name: "Calico's device is left", do: "ip link add cali0123456789a type bridge", undo: "ip link del cali0123456789a", want: []string{"other-network"}, words: []string{"Calico"}},
 	{name: "another device has our VNI and port", stopped: true, do: "ip link del tulle.1; ip link add other type vxlan id 1 dstport 8472 dev eth0", undo: "ip link del other", want: []string{quiet, "vxlan-clash", "way"}, words: []string{"ip link del other"}},
-	{name: "the bridge has another network's address", do: "ip address add 10.88.0.1/16 dev cni0", undo: "ip address del 10.88.0.1/16 dev cni0", want: []string{"bridge-address"}, words: []string{"10.88.0.1/16"}},
-	{name: "the bridge lacks its address", do: "ip address del $BRIDGE/24 dev cni0", undo: "ip address add $BRIDGE/24 dev cni0", want: []string{"bridge-address"}, words: []string{"ip address add"}},
-	{name: "the bridge is down", do: "ip link set cni0 down", undo: "ip link set cni0 up", want: []string{"bridge-down"}, words: []string{"ip link set cni0 up"}},
-	{name: "a pod's port is blocked", do: "bridge link set dev $VETH state 0", undo: "bridge link set dev $VETH state 3", want: []string{"pod-port"}, words: []string{"state 3"}},
-	{name: "a pod's port was taken from the bridge", do: "ip link set $VETH nomaster", undo: "ip link set $VETH master cni0; bridge link set dev $VETH hairpin on", want: []string{"pod-port"}, words: []string{"mend ip link set veth"}},
+	{name: "the bridge has another network's address", do: "ip address add 10.88.0.1/16 dev cni0", undo: "ip address del 10.88.0.1/16 dev cni0", want: []string{"bridge-address"}, words: []string{"10.88.0.1/16"}, mends: true},
+	{name: "the bridge lacks its address", do: "ip address del $BRIDGE/24 dev cni0", undo: "ip address add $BRIDGE/24 dev cni0", want: []string{"bridge-address"}, words: []string{"ip address add"}, mends: true},
+	{name: "the bridge is down", do: "ip link set cni0 down", undo: "ip link set cni0 up", want: []string{"bridge-down"}, words: []string{"ip link set cni0 up"}, mends: true},
+	{name: "a pod's port is blocked", do: "bridge link set dev $VETH state 0", undo: "bridge link set dev $VETH state 3", want: []string{"pod-port"}, words: []string{"state 3"}, mends: true},
+	{name: "a pod's port was taken from the bridge", do: "ip link set $VETH nomaster", undo: "ip link set $VETH master cni0; bridge link set dev $VETH hairpin on", want: []string{"pod-port"}, words: []string{"mend ip link set veth"}, mends: true},
 	{name: "a pod's own device is down", act: func(t *testing.T, v victim) func() {
 		pod := func(script string) {
 			t.Helper()
@@ -247,6 +248,18 @@ func (v victim) examined(t *testing.T, f doctorFault, right string) {
 		if !strings.Contains(told(found), words) {
 			t.Errorf("doctor does not say %q:\n%s", words, told(found))
 		}
+	}
+	if f.mends && len(found) > 0 {
+		mend, _, _ := strings.Cut(found[0].Mend, "; or ")
+		mend, _, _ = strings.Cut(mend, "; ip rule show")
+		at.sh(t, mend)
+		heals(t, func() error {
+			if left := doctorOf(t, v.Host, f.flags...); len(left) > 0 {
+				return fmt.Errorf("after %q doctor still says:\n%s", mend, told(left))
+			}
+			return nil
+		})
+		undo = func() { _, _ = at.ExecInput(t.Context(), at.fill(f.undo), "sh") } // what is left of it
 	}
 	undo()
 	if f.stopped {
