@@ -101,6 +101,11 @@ func ParseKey(key string) ([2]netip.Prefix, error) {
 			return subnets, fmt.Errorf("%q: %s is every address there is", key, s)
 		}
 	}
+	// IPv6 can be written in many ways. Two keys of one subnet would be one lease
+	// to us, of two nodes, and deleting one of them would be lost on us.
+	if right := (Lease{Subnets: subnets}).Key(); key != right {
+		return subnets, fmt.Errorf("the key of this subnet is %q, not %q", right, key)
+	}
 	return subnets, nil
 }
 

@@ -64,6 +64,8 @@ func TestParseLeaseRefuses(t *testing.T) {
 		{"every address", "0.0.0.0-0", good, "every address"},
 		{"families the wrong way round", "fd42::-64&10.244.1.0-24", good, "not an IPv4 subnet"},
 		{"an empty IPv6 part", "10.244.1.0-24&", good, "not a subnet"},
+		{"IPv6 in another form", "10.244.1.0-24&fd42:0:0:3:0::-64", good, `the key of this subnet is "10.244.1.0-24&fd42:0:0:3::-64"`},
+		{"IPv6 in capitals", "0.0.0.0-0&FD42:0:0:3::-64", good, `the key of this subnet is "0.0.0.0-0&fd42:0:0:3::-64"`},
 		{"bad JSON", "10.244.1.0-24", `{`, "unexpected end"},
 		{"null", "10.244.1.0-24", `null`, "no public address"},
 		{"an array", "10.244.1.0-24", `[]`, "cannot unmarshal"},
@@ -79,7 +81,8 @@ func TestParseLeaseRefuses(t *testing.T) {
 	}
 }
 
-// What is accepted is written as it was read, but for what flannel ignores.
+// What is accepted is written as it was read, but for what flannel ignores, and
+// a subnet has one key.
 func FuzzParseLease(f *testing.F) {
 	f.Add("10.244.60.0-24", []byte(`{"PublicIP":"192.168.77.12","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"52:07:f5:95:b8:3a"}}`))
 	f.Add("10.244.42.0-24&fd42:0:0:3::-64", []byte(`{"PublicIP":"1.2.3.4","PublicIPv6":"fd00::1","BackendType":"x","BackendV6Data":[1, 2],"Node":"\u0000"}`))
@@ -88,6 +91,9 @@ func FuzzParseLease(f *testing.F) {
 		l, err := ParseLease(key, value)
 		if err != nil {
 			return
+		}
+		if l.Key() != key {
+			t.Errorf("ParseLease(%s, ...) has the key %s: another key has the same subnet", key, l.Key())
 		}
 		if again, err := ParseLease(l.Key(), []byte(l.Value())); err != nil || again != l {
 			t.Errorf("ParseLease(%s, %s) = %+v, %v, want %+v", l.Key(), l.Value(), again, err, l)

@@ -441,6 +441,31 @@ func TestTakenByAnother(t *testing.T) {
 	}
 }
 
+// A key that is another way to write our subnet is garbage like any other.
+func TestAnotherKeyForOurSubnet(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, `{"Network": "10.244.0.0/16", "EnableIPv6": true, "IPv6Network": "fd42::/48"}`)
+	s := w.open(t)
+	l := acquire(t, s, node("node1", "192.0.2.10"))
+	newest, failed := keep(t, s)
+	soon(t, "own lease is told", func() bool { return newest().Leases.Len() == 1 })
+	alias := "/subnets/" + strings.ToUpper(l.Key())
+	thief := l
+	thief.Node, thief.Addrs[subnet.IPv4] = "clone", netip.MustParseAddr("192.0.2.66")
+	w.put(t, alias, thief.Value())
+	soon(t, "it is named", func() bool { return len(newest().Faults) == 1 })
+	w.delete(t, alias)
+	soon(t, "it is gone", func() bool { return len(newest().Faults) == 0 })
+	if r, _ := newest().Leases.Get(l.Key()); r.Lease != l {
+		t.Errorf("our lease is %v now, want %v", r.Lease, l)
+	}
+	select {
+	case err := <-failed:
+		t.Errorf("ended with %v", err)
+	default:
+	}
+}
+
 // Renewal writes no key: other nodes hear nothing of it.
 func TestRenewalWritesNothing(t *testing.T) {
 	t.Parallel()
