@@ -25,50 +25,63 @@ func Pick(n Network, node string, keep [2]netip.Prefix, leases []Lease) ([2]neti
 			picked[f] = keep[f]
 			continue
 		}
-		taken := map[netip.Prefix]bool{}
-		var odd []netip.Prefix // leased with another length
+		taken := map[netip.Prefix]bool{} // of this pool's length
+		var larger []Lease
 		for _, l := range leases {
 			switch s := l.Subnets[f]; {
 			case !s.IsValid():
-			case s.Bits() == p.Len:
-				taken[s] = true
+			case s.Bits() >= p.Len:
+				taken[netip.PrefixFrom(s.Addr(), p.Len).Masked()] = true
 			default:
-				odd = append(odd, s)
+				larger = append(larger, l)
 			}
 		}
-		s, ok := p.free(node, func(s netip.Prefix) bool {
+		s, ok := p.free(node, func(s netip.Prefix) netip.Prefix {
 			if taken[s] {
-				return false
+				return s
 			}
-			for _, o := range odd {
-				if o.Overlaps(s) {
-					return false
+			for _, l := range larger {
+				if l.Subnets[f].Overlaps(s) {
+					return l.Subnets[f]
 				}
 			}
-			return true
+			return netip.Prefix{}
 		})
 		if !ok {
-			return picked, fmt.Errorf("%w in %s: all %d subnets of length %d from %s to %s are leased; "+
+			odd := ""
+			if len(larger) > 0 {
+				odd = fmt.Sprintf(", some by the larger lease %s", larger[0])
+			}
+			return picked, fmt.Errorf("%w in %s: all %d subnets of length %d from %s to %s are leased%s; "+
 				"release leases of nodes that are gone or configure a larger %s",
-				ErrFull, p.Prefix, p.Size(), p.Len, p.Min, p.Max, poolNames[f].prefix)
+				ErrFull, p.Prefix, p.Size(), p.Len, p.Min, p.Max, odd, poolNames[f].prefix)
 		}
 		picked[f] = s
 	}
 	return picked, nil
 }
 
-func (p Pool) free(node string, ok func(netip.Prefix) bool) (netip.Prefix, bool) {
+// free finds a subnet that nothing is in the way of. What is in the way of one may
+// be in that of very many more, which are not looked at one by one.
+func (p Pool) free(node string, inTheWay func(netip.Prefix) netip.Prefix) (netip.Prefix, bool) {
 	sum := sha256.Sum256([]byte(node)) // names differ in a digit; their sums in all
 	size := p.Size()
 	start := binary.BigEndian.Uint64(sum[:]) % size
-	for i := range size {
+	for i := uint64(0); i < size; {
 		at := start + i
 		if at >= size || at < start { // wrapped around
 			at -= size
 		}
-		if s := p.At(at); ok(s) {
+		s := p.At(at)
+		other := inTheWay(s)
+		if !other.IsValid() {
 			return s, true
 		}
+		covered := Pool{Prefix: p.Prefix, Len: p.Len, Min: s, Max: last(other, p.Len)}.Size()
+		if covered = min(covered, size-at); covered >= size-i {
+			break
+		}
+		i += covered
 	}
 	return netip.Prefix{}, false
 }

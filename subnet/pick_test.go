@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 )
 
@@ -82,5 +83,23 @@ func TestPickInAHugePool(t *testing.T) {
 	subnets, err := Pick(n, "node1", [2]netip.Prefix{}, nil)
 	if err != nil || !n.Pools[IPv6].Contains(subnets[IPv6]) {
 		t.Errorf("Pick = %v, %v", subnets, err)
+	}
+}
+
+// A garbage key may cover more subnets than can be looked at one by one.
+func TestPickBesideAHugeLease(t *testing.T) {
+	t.Parallel()
+	n := parse(t, `{"EnableIPv4": false, "EnableIPv6": true, "IPv6Network": "fd00::/12"}`)
+	half := []Lease{{Subnets: [2]netip.Prefix{IPv6: netip.MustParsePrefix("fd00::/13")}}}
+	free := netip.MustParsePrefix("fd08::/13")
+	for i := range 10 {
+		subnets, err := Pick(n, fmt.Sprintf("node%d", i), [2]netip.Prefix{}, half)
+		if err != nil || !free.Contains(subnets[IPv6].Addr()) {
+			t.Errorf("Pick = %v, %v, want one of %s", subnets, err, free)
+		}
+	}
+	all := []Lease{{Node: "greedy", Subnets: [2]netip.Prefix{IPv6: netip.MustParsePrefix("fd00::/10")}}}
+	if got, err := Pick(n, "node1", [2]netip.Prefix{}, all); !errors.Is(err, ErrFull) || !strings.Contains(err.Error(), all[0].String()) {
+		t.Errorf("Pick where one lease has all = %v, %v, want %v and the lease", got, err, ErrFull)
 	}
 }
