@@ -3,6 +3,7 @@ package etcd
 import (
 	"context"
 	"errors"
+	"io"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -57,9 +58,10 @@ func (s *Store) renewByStream(ctx context.Context, h held) (lost bool, err error
 	defer tick.Stop()
 	for {
 		late := time.AfterFunc(patientTimeout, cancel)
+		asked := time.Now() // the lease lasts from some moment after that
 		err := stream.Send(&etcdserverpb.LeaseKeepAliveRequest{ID: int64(h.etcd)})
 		var answer *etcdserverpb.LeaseKeepAliveResponse
-		if err == nil {
+		if err == nil || errors.Is(err, io.EOF) { // which only Recv gives the cause of
 			answer, err = stream.Recv()
 		}
 		switch {
@@ -70,7 +72,7 @@ func (s *Store) renewByStream(ctx context.Context, h held) (lost bool, err error
 		case answer.TTL <= 0:
 			return true, nil
 		}
-		s.setAlive(time.Now())
+		s.setAlive(asked)
 		if lost, err := s.untilLost(ctx, tick.C); lost || err != nil {
 			return lost, err
 		}
