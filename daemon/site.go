@@ -207,10 +207,11 @@ func endpointAddr(endpoint string) (netip.Addr, bool) {
 
 // claim is what to ask of the network for a site.
 func (s site) claim(c config, prefer [2]netip.Prefix) etcd.Claim {
+	claim := etcd.Claim{Lease: s.lease(c), Prefer: prefer, Answers: answers}
 	if s.self != (subnet.Lease{}) {
-		return etcd.Claim{Lease: s.lease(c), Prefer: s.self.Subnets, Only: true}
+		claim.Prefer, claim.Only = s.self.Subnets, true
 	}
-	return etcd.Claim{Lease: s.lease(c), Prefer: prefer, Answers: answers}
+	return claim
 }
 
 // answerTime is how long a host may take to answer.

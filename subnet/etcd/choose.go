@@ -13,7 +13,7 @@ import (
 type Claim struct {
 	Lease  subnet.Lease    // all but the Subnets
 	Prefer [2]netip.Prefix // what it had before, if it knows
-	Only   bool            // nothing but Prefer will do
+	Only   bool            // nothing but Prefer will do, be it one of the network's or not
 	// Answers reports whether another host answers at an address; nil if that
 	// can't be said.
 	Answers func(netip.Addr) bool
@@ -32,11 +32,17 @@ type choice struct {
 // address; what it remembers to have had; or a free subnet.
 func choose(v *view, c Claim) (choice, error) {
 	lease := c.Lease
+	if c.Only {
+		lease.Subnets = c.Prefer
+	}
 	old, err := own(v, lease)
 	if err != nil {
 		return choice{}, err
 	}
-	if old.Created != 0 && old.Node == lease.Node && !sharesAddr(old.Lease, lease) && !c.Only {
+	if c.Only && old.Subnets == c.Prefer {
+		return choice{lease, old}, nil
+	}
+	if old.Created != 0 && old.Node == lease.Node && !sharesAddr(old.Lease, lease) {
 		// The node has moved, or it is another one with the same name.
 		for _, a := range old.Addrs {
 			if a.IsValid() && c.Answers != nil && c.Answers(a) {
@@ -45,21 +51,19 @@ func choose(v *view, c Claim) (choice, error) {
 			}
 		}
 	}
-	if old.Created != 0 && fits(v.network, old.Subnets) && (!c.Only || old.Subnets == c.Prefer) {
+	if c.Only { // whatever the network is by now: pods have its addresses
+		if other, taken := overlapping(others(v, old), lease); taken {
+			return choice{}, fmt.Errorf("our subnet is lost to %s: %w", other, ErrTaken)
+		}
+		return choice{lease, old}, nil
+	}
+	if old.Created != 0 && fits(v.network, old.Subnets) {
 		lease.Subnets = old.Subnets
 		return choice{lease, old}, nil
 	}
 	lease.Subnets = c.Prefer
-	if fits(v.network, c.Prefer) {
-		other, taken := overlapping(v.taken(), lease)
-		if !taken {
-			return choice{lease, old}, nil
-		}
-		if c.Only {
-			return choice{}, fmt.Errorf("our subnet is lost to %s: %w", other, ErrTaken)
-		}
-	} else if c.Only {
-		return choice{}, fmt.Errorf("our subnet %s is no longer one of the network's; restart tulled to take another", lease)
+	if _, taken := overlapping(v.taken(), lease); !taken && fits(v.network, c.Prefer) {
+		return choice{lease, old}, nil
 	}
 	if lease.Subnets, err = subnet.Pick(v.network, lease.Node, kept(v, old, c.Prefer), v.taken()); err != nil {
 		return choice{}, err
@@ -67,11 +71,16 @@ func choose(v *view, c Claim) (choice, error) {
 	return choice{lease, old}, nil
 }
 
+// others is all that is taken but for a node's own.
+func others(v *view, own subnet.Record) []subnet.Lease {
+	return slices.DeleteFunc(v.taken(), func(l subnet.Lease) bool { return own.Created != 0 && l.Subnets == own.Subnets })
+}
+
 // kept is what a node keeps when the network has not the families any more that
 // the node has subnets of: what fits of its old lease, and else of what it
 // remembers, if nobody else has that.
 func kept(v *view, old subnet.Record, prefer [2]netip.Prefix) [2]netip.Prefix {
-	others := slices.DeleteFunc(v.taken(), func(l subnet.Lease) bool { return old.Created != 0 && l.Subnets == old.Subnets })
+	others := others(v, old)
 	var keep [2]netip.Prefix
 	for f := range keep {
 		for _, s := range [][2]netip.Prefix{old.Subnets, prefer} {
@@ -105,6 +114,9 @@ func own(v *view, l subnet.Lease) (subnet.Record, error) {
 	if ok {
 		return subnet.Record{}, fmt.Errorf("our public address %s is that of the lease %s (%w); choose another address with --public-ip or --iface, "+
 			"or, if this node was called %s before, give --node-name=%s once or delete that lease", l.AddrText(), other.Lease, ErrTaken, other.Node, other.Node)
+	}
+	if r, ok := v.leases.Get(l.Key()); ok && r.Node == l.Node { // of several, the one that it holds
+		return r, nil
 	}
 	if r, ok := v.find(func(r subnet.Lease) bool { return r.Node == l.Node }); ok {
 		return r, nil
