@@ -43,8 +43,9 @@ func (s *Store) Acquire(ctx context.Context, ttl time.Duration, claim func(subne
 // it wrote.
 func (s *Store) acquire(ctx context.Context, h *held) (v *view, wrote bool, err error) {
 	var fresh clientv3.LeaseID // granted for a try that lost a race, and good for the next
+	before := h.lease.Key()
 	for {
-		if v, err = s.readNetwork(ctx); err != nil {
+		if v, err = s.readNetwork(ctx, before); err != nil {
 			return nil, false, err
 		}
 		c, err := h.claim(v.network)
@@ -137,13 +138,17 @@ func (s *Store) write(ctx context.Context, v *view, c choice, id clientv3.LeaseI
 	return won, err
 }
 
-// readNetwork reads until there is a valid network, and says what it waits for.
-func (s *Store) readNetwork(ctx context.Context) (*view, error) {
+// readNetwork reads until there is a valid network, and says what it waits for. A
+// lease that is held already and still there can do without.
+func (s *Store) readNetwork(ctx context.Context, before string) (*view, error) {
 	told := ""
 	for {
 		v, err := s.read(ctx)
 		if err != nil || v.noNetwork == nil {
 			return v, err
+		}
+		if _, there := v.leases.Get(before); there {
+			return v, nil
 		}
 		if told != v.noNetwork.Error() {
 			told = v.noNetwork.Error()
@@ -155,20 +160,17 @@ func (s *Store) readNetwork(ctx context.Context) (*view, error) {
 	}
 }
 
-// changed returns when a key has changed after rev, or when it can't be said.
+// changed returns when a key has changed after rev, or when it can't be said: an
+// etcd behind another connection may be another, which comes to rev much later.
 func (s *Store) changed(ctx context.Context, key string, rev int64) error {
 	watching, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel()
-	_, ok := <-s.client.Watch(watching, key, clientv3.WithRev(rev+1))
-	if !ok && ctx.Err() == nil {
-		return s.request(ctx, requestTimeout, "watch "+key, func(ctx context.Context) error {
-			select { // not to spin where etcd closes every watch
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-time.After(tryFirst):
-				return nil
-			}
-		})
+	select {
+	case answer, ok := <-s.client.Watch(watching, key, clientv3.WithRev(rev+1)):
+		if !ok || answer.Err() != nil {
+			return s.pause(ctx)
+		}
+	case <-s.dropped:
 	}
 	return ctx.Err()
 }

@@ -36,6 +36,8 @@ func (c *conn) Close() error {
 	c.store.mu.Lock()
 	delete(c.store.conns, c)
 	c.store.mu.Unlock()
+	signal(c.store.doubt)
+	signal(c.store.dropped)
 	return c.Conn.Close()
 }
 

@@ -15,13 +15,11 @@ func (s *Store) Health(ctx context.Context, up func(bool)) error {
 	s.reached(func() { s.up = up })
 	conn := s.client.ActiveConnection()
 	was := true // so that a connection which is down from the start is told
-	ready := false
 	for {
 		state := conn.GetState()
 		switch state {
 		case connectivity.Ready:
 			if !was {
-				signal(s.doubt)
 				s.log.Info("connected to etcd again", zap.Strings("endpoints", s.config.Endpoints))
 			}
 			was = true
@@ -35,10 +33,6 @@ func (s *Store) Health(ctx context.Context, up func(bool)) error {
 		case connectivity.Idle:
 			conn.Connect()
 		}
-		if ready && state != connectivity.Ready {
-			signal(s.doubt) // the connection was lost, and may come back to another etcd, or not at all
-		}
-		ready = state == connectivity.Ready
 		if !conn.WaitForStateChange(ctx, state) {
 			return ctx.Err()
 		}

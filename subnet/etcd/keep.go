@@ -67,7 +67,7 @@ func (s *Store) holding() held {
 	return s.held
 }
 
-// pause is not to spin where etcd ends every renewal at once.
+// pause is not to spin where etcd ends every renewal or watch at once.
 func (s *Store) pause(ctx context.Context) error {
 	select {
 	case <-ctx.Done():

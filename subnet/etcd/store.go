@@ -25,7 +25,11 @@ type Store struct {
 	config Config
 	log    *zap.Logger
 	lost   chan struct{} // size one; Watch and Renew send when our lease is not as it should be, Keep receives
-	doubt  chan struct{} // size one; Health sends when etcd may be another than before, Watch receives
+
+	// Both of size one; conn sends when a connection has ended, for what is behind
+	// the next may be another etcd.
+	doubt   chan struct{} // Watch receives
+	dropped chan struct{} // changed receives
 
 	restarts atomic.Uint64 // of Watch
 
@@ -56,7 +60,7 @@ func Open(ctx context.Context, c Config, log *zap.Logger) (*Store, error) {
 		return nil, err
 	}
 	cc.Context = ctx
-	s := &Store{config: c, log: log, lost: make(chan struct{}, 1), doubt: make(chan struct{}, 1)}
+	s := &Store{config: c, log: log, lost: make(chan struct{}, 1), doubt: make(chan struct{}, 1), dropped: make(chan struct{}, 1)}
 	cc.DialOptions = append(cc.DialOptions, grpc.WithContextDialer(s.dial))
 	if c.CAFile != "" || c.CertFile != "" {
 		s.renewing = newRenewing(cc.TLS, c.tls, log)

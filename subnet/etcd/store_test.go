@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -712,6 +714,162 @@ func TestEtcdReplacedByEmptyOne(t *testing.T) {
 	soon(t, "own lease is told again", func() bool { return newest().Leases.Len() == 1 })
 }
 
+// The same before there is a network to wait for: what was waited for is a revision
+// that the new etcd will not come to for long.
+func TestEtcdReplacedWhileWaitingForANetwork(t *testing.T) {
+	t.Parallel()
+	url, stop := etcdtest.Run(t, t.TempDir(), "127.0.0.1:0")
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{url}, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := world{url, client}
+	t.Cleanup(func() { client.Close(); stop() })
+	for range 50 {
+		w.put(t, "/config", small)
+	}
+	w.delete(t, "/config")
+	core, logs := observer.New(zap.WarnLevel)
+	s := w.openLog(t, zap.New(core))
+	got := make(chan subnet.Lease, 1)
+	go func() {
+		l, err := s.Acquire(t.Context(), ttl, node("node1", "192.0.2.10"))
+		if err != nil {
+			t.Error(err)
+		}
+		got <- l
+	}()
+	soon(t, "the node says that it waits", func() bool { return logs.Len() == 1 })
+	stop()
+	_, stop = etcdtest.Run(t, t.TempDir(), strings.TrimPrefix(url, "http://"))
+	w.put(t, "/config", small)
+	soon(t, "the lease is taken", func() bool { return len(got) == 1 })
+}
+
+// An etcd that was emptied has come to more revisions than it had before, by the
+// time that a node reaches it again.
+func TestEtcdReplacedByOneThatIsAhead(t *testing.T) {
+	t.Parallel()
+	url, stop := etcdtest.Run(t, t.TempDir(), "127.0.0.1:0")
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{url}, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := world{url, client}
+	t.Cleanup(func() { client.Close(); stop() })
+	w.put(t, "/config", small)
+	s := w.open(t)
+	l := acquire(t, s, node("node1", "192.0.2.10"))
+	gate := newGate(t, url)
+	far, err := etcd.Open(t.Context(), etcd.Config{Endpoints: []string{gate.url}, Prefix: prefix}, zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { far.Close() })
+	own := acquire(t, far, node("node2", "192.0.2.11"))
+	newest, _ := keep(t, far)
+	soon(t, "both leases are told", func() bool { return newest().Leases.Len() == 2 })
+
+	gate.shut()
+	stop()
+	_, stop = etcdtest.Run(t, t.TempDir(), strings.TrimPrefix(url, "http://"))
+	w.put(t, "/config", small)
+	acquire(t, w.open(t), node("node3", "192.0.2.12"))
+	for range 50 {
+		w.put(t, "/config", small)
+	}
+	gate.open()
+	soon(t, "the new peer is told, and the one that is no more is not", func() bool {
+		_, gone := newest().Leases.Get(l.Key())
+		_, there := newest().Leases.Get(own.Key())
+		return !gone && there && newest().Leases.Len() == 2
+	})
+}
+
+// The same with a backup in which our own lease is as it is now.
+func TestEtcdRestoredAndAhead(t *testing.T) {
+	t.Parallel()
+	dir, backup := t.TempDir(), filepath.Join(t.TempDir(), "backup")
+	url, stop := etcdtest.Run(t, dir, "127.0.0.1:0")
+	at := strings.TrimPrefix(url, "http://")
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{url}, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := world{url, client}
+	t.Cleanup(func() { client.Close(); stop() })
+	w.put(t, "/config", small)
+	acquire(t, w.open(t), node("node2", "192.0.2.11"))
+	stop()
+	if err := os.CopyFS(backup, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // each of which elects a leader
+		_, stop = etcdtest.Run(t, dir, at)
+		stop()
+	}
+	_, stop = etcdtest.Run(t, dir, at)
+	later := acquire(t, w.open(t), node("node1", "192.0.2.10"))
+	gate := newGate(t, url)
+	far, err := etcd.Open(t.Context(), etcd.Config{Endpoints: []string{gate.url}, Prefix: prefix}, zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { far.Close() })
+	acquire(t, far, node("node2", "192.0.2.11"))
+	newest, _ := keep(t, far)
+	soon(t, "both leases are told", func() bool { return newest().Leases.Len() == 2 })
+
+	gate.shut()
+	stop()
+	_, stop = etcdtest.Run(t, backup, at)
+	for range 50 {
+		w.put(t, "/config", small)
+	}
+	gate.open()
+	soon(t, "the peer of after the backup is gone", func() bool {
+		_, there := newest().Leases.Get(later.Key())
+		return !there && newest().Leases.Len() == 1
+	})
+}
+
+// The connection is lost and comes back to the same etcd: ten thousand nodes at once
+// must not read ten thousand leases each.
+func TestReconnectReadsLittle(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, small)
+	const others = 200
+	for i := range others {
+		l, _ := node(fmt.Sprintf("other%d", i), fmt.Sprintf("192.0.3.%d", i))(subnet.Network{})
+		l.Lease.Subnets[subnet.IPv4] = netip.MustParsePrefix(fmt.Sprintf("10.244.%d.0/24", i))
+		w.put(t, "/subnets/"+l.Lease.Key(), l.Lease.Value())
+	}
+	gate := newGate(t, w.url)
+	s, err := etcd.Open(t.Context(), etcd.Config{Endpoints: []string{gate.url}, Prefix: prefix}, zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	if _, err := s.Acquire(t.Context(), 6*time.Second, node("node1", "192.0.2.10")); err != nil {
+		t.Fatal(err)
+	}
+	newest, _ := keep(t, s)
+	soon(t, "all leases are told", func() bool { return newest().Leases.Len() == others+1 })
+	acquired, _ := s.Alive()
+	soon(t, "the lease is renewed", func() bool { at, _ := s.Alive(); return at.After(acquired) })
+	all := gate.got.Load()
+
+	gate.shut()
+	gate.open()
+	acquire(t, w.open(t), node("node2", "192.0.2.11"))
+	soon(t, "a peer that comes is told", func() bool { return newest().Leases.Len() == others+2 })
+	before, _ := s.Alive()
+	soon(t, "the lease is renewed", func() bool { at, _ := s.Alive(); return at.After(before) })
+	if got := gate.got.Load() - all; got > all/4 || s.Restarts() != 0 {
+		t.Errorf("read %d bytes again of %d, and all leases %d times by the watch, want little and none", got, all, s.Restarts())
+	}
+}
+
 // The claim changes, as when the node's address does: the lease is written anew
 // and the subnet stays.
 func TestRenew(t *testing.T) {
@@ -738,6 +896,90 @@ func TestRenew(t *testing.T) {
 	case err := <-failed:
 		t.Errorf("ended with %v", err)
 	default:
+	}
+}
+
+// A network that is no use to a node that runs changes nothing about its lease: it
+// is written anew when the node's address changes, and again when it is lost.
+func TestLeaseOutlivesItsNetwork(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name, network string
+		lost          bool // the key as well
+	}{
+		{"without our subnet", `{"Network": "10.99.0.0/16"}`, false},
+		{"without our subnet, and the lease is lost", `{"Network": "10.99.0.0/16"}`, true},
+		{"of another family", `{"EnableIPv4": false, "EnableIPv6": true, "IPv6Network": "fd42::/48"}`, false},
+		{"of another family, and the lease is lost", `{"EnableIPv4": false, "EnableIPv6": true, "IPv6Network": "fd42::/48"}`, true},
+		{"not valid", `nonsense`, false},
+		{"none", "", false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, small)
+			s := w.open(t)
+			var addr atomic.Value
+			addr.Store("192.0.2.10")
+			l := acquire(t, s, func(n subnet.Network) (etcd.Claim, error) { return node("node1", addr.Load().(string))(n) })
+			newest, failed := keep(t, s)
+			soon(t, "own lease is told", func() bool { return newest().Leases.Len() == 1 })
+			key := "/subnets/" + l.Key()
+			if test.network == "" {
+				w.delete(t, "/config")
+			} else {
+				w.put(t, "/config", test.network)
+			}
+			addr.Store("192.0.2.99")
+			if test.lost {
+				w.delete(t, key)
+			} else {
+				s.Renew()
+			}
+			soon(t, "the lease is there with the new address", func() bool {
+				select {
+				case err := <-failed:
+					t.Fatalf("ended with %v", err)
+				default:
+				}
+				value, id, _ := w.get(t, key)
+				return strings.Contains(value, "192.0.2.99") && id != 0
+			})
+		})
+	}
+}
+
+// Two nodes have one name. That of the first lost its lease while it could not
+// reach etcd, so the second found the name free. The first ends when it comes back,
+// and leaves the second alone.
+func TestTwoOfOneName(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, small)
+	first, second := w.open(t), w.open(t)
+	claim := func(addr string) func(subnet.Network) (etcd.Claim, error) {
+		return func(n subnet.Network) (etcd.Claim, error) {
+			c, err := node("node1", addr)(n)
+			c.Answers = func(a netip.Addr) bool { return a.String() != addr } // both run
+			return c, err
+		}
+	}
+	lost := acquire(t, first, claim("192.0.2.10"))
+	w.delete(t, "/subnets/"+lost.Key())
+	w.put(t, "/subnets/"+lost.Key(), "unusable") // so that the other takes another subnet
+	there := acquire(t, second, claim("192.0.2.11"))
+	if there.Subnets == lost.Subnets {
+		t.Fatal("both have one subnet")
+	}
+	newest, _ := keep(t, second)
+	soon(t, "the second's lease is told", func() bool { return newest().Leases.Len() == 1 })
+	_, _, rev := w.get(t, "/subnets/"+there.Key())
+	w.delete(t, "/subnets/"+lost.Key())
+	_, failed := keep(t, first)
+	soon(t, "the first ends", func() bool { return len(failed) > 0 })
+	if err := <-failed; !errors.Is(err, etcd.ErrTaken) || !strings.Contains(err.Error(), "192.0.2.11") || !strings.Contains(err.Error(), "node1") {
+		t.Errorf("the first ended with %v, want %v with the name and the other's address", err, etcd.ErrTaken)
+	}
+	if _, _, now := w.get(t, "/subnets/"+there.Key()); now != rev {
+		t.Errorf("the second's lease was changed at revision %d", now)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 // view is what etcd holds at one revision, as far as it concerns us.
 type view struct {
 	cluster   uint64 // which etcd it is from
+	term      uint64 // of that, which grows with each election of a leader
 	rev       int64
 	configRev int64 // of the last change of the configuration; 0 while there is none
 	network   subnet.Network
@@ -38,7 +39,7 @@ func (s *Store) read(ctx context.Context) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &view{cluster: answer.Header.ClusterId, rev: answer.Header.Revision}
+	v := &view{cluster: answer.Header.ClusterId, term: answer.Header.RaftTerm, rev: answer.Header.Revision}
 	s.noConfig(v) // unless there is one
 	var records []subnet.Record
 	for _, r := range answer.Responses {

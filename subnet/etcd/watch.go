@@ -135,20 +135,30 @@ func (s *Store) follow(ctx context.Context, v *view, emit func(subnet.Snapshot))
 
 // sameAs returns an error if etcd is not the one that v was read from, or has
 // gone back to an earlier time: restored from a backup, or emptied. Such an etcd
-// would not tell a watch of anything until it came to the same revision.
+// would not tell a watch of anything until it came to the same revision, nor of
+// what happened before if it is there already. Then its leader has been elected less
+// often, or our lease is not the one of before.
 func (s *Store) sameAs(ctx context.Context, v *view) error {
+	own := s.holding().lease.Key()
 	var answer *clientv3.GetResponse
 	err := s.untilAnswered(ctx, "ask for the revision", func(ctx context.Context) (err error) {
-		answer, err = s.client.Get(ctx, s.configKey(), clientv3.WithKeysOnly())
+		answer, err = s.client.Get(ctx, s.leaseKey(own)) // whole, for some versions of etcd leave the lease out of a key alone
 		return err
 	})
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
+	}
+	was, there := v.leases.Get(own)
+	same := !there || len(answer.Kvs) == 1 && answer.Kvs[0].CreateRevision == was.Created && answer.Kvs[0].Lease == was.ID
+	switch {
 	case answer.Header.ClusterId != v.cluster:
 		return fmt.Errorf("this is another etcd cluster than before: %x, not %x", answer.Header.ClusterId, v.cluster)
 	case answer.Header.Revision < v.rev:
 		return fmt.Errorf("etcd has gone back from revision %d to %d", v.rev, answer.Header.Revision)
+	case answer.Header.RaftTerm < v.term:
+		return fmt.Errorf("etcd has gone back from term %d to %d", v.term, answer.Header.RaftTerm)
+	case !same:
+		return errors.New("our lease is not the one of before; etcd may have been replaced")
 	}
 	return nil
 }
