@@ -23,7 +23,8 @@ type view struct {
 	network   subnet.Network
 	noNetwork error
 	leases    subnet.Leases
-	faults    map[string]error // by key; replaced and never changed, as snapshots share it
+	faults    map[string]error // by key
+	told      bool             // faults is part of a snapshot, and not to be changed
 }
 
 // read reads everything in one request, however many leases there are.
@@ -84,15 +85,17 @@ func (v *view) setFault(key string, err error) {
 	if _, was := v.faults[key]; err == nil && !was {
 		return
 	}
-	faults := maps.Clone(v.faults)
-	delete(faults, key)
-	if err != nil {
-		if faults == nil {
-			faults = map[string]error{}
-		}
-		faults[key] = err
+	if v.told {
+		v.faults, v.told = maps.Clone(v.faults), false
 	}
-	v.faults = faults
+	if err == nil {
+		delete(v.faults, key)
+		return
+	}
+	if v.faults == nil {
+		v.faults = map[string]error{}
+	}
+	v.faults[key] = err
 }
 
 // apply notes what an event says.
@@ -122,6 +125,7 @@ var ErrNoNetwork = errors.New("no network")
 
 // snapshot is the view as others may keep it.
 func (v *view) snapshot() subnet.Snapshot {
+	v.told = true
 	return subnet.Snapshot{Rev: v.rev, Network: v.network, NetworkErr: v.noNetwork, Leases: v.leases, Faults: v.faults}
 }
 
