@@ -19,6 +19,7 @@ type held struct {
 	lease subnet.Lease
 	etcd  clientv3.LeaseID // 0: a reservation
 	ttl   time.Duration
+	rev   int64 // at which we wrote it, or found it as it should be
 }
 
 // Acquire takes this node's lease, for ttl and then as long as Keep runs. It
@@ -61,12 +62,13 @@ func (s *Store) acquire(ctx context.Context, h *held) (v *view, wrote bool, err 
 			return nil, false, err
 		}
 		if chosen.old.Lease == chosen.lease && clientv3.LeaseID(chosen.old.ID) == h.etcd {
+			h.rev = chosen.old.Modified
 			return v, false, nil // as it should be
 		}
 		s.mu.Lock()
 		s.next = chosen.lease // so that Watch knows it for ours, if it hears of it first
 		s.mu.Unlock()
-		won, err := s.write(ctx, v, chosen, h.etcd)
+		won, err := s.write(ctx, v, chosen, h)
 		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
 			fresh = 0 // it ran out just now
 			continue
@@ -117,10 +119,10 @@ func (s *Store) lifetime(ctx context.Context, c choice, ttl time.Duration, fresh
 func seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }
 
 // write puts the lease, unless the key or the network has changed since v.
-func (s *Store) write(ctx context.Context, v *view, c choice, id clientv3.LeaseID) (won bool, err error) {
+func (s *Store) write(ctx context.Context, v *view, c choice, h *held) (won bool, err error) {
 	key := s.leaseKey(c.lease.Key())
 	modified := int64(0) // a key that is not there
-	do := []clientv3.Op{clientv3.OpPut(key, c.lease.Value(), clientv3.WithLease(id))}
+	do := []clientv3.Op{clientv3.OpPut(key, c.lease.Value(), clientv3.WithLease(h.etcd))}
 	unchanged := []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(s.configKey()), "=", v.configRev)}
 	if c.old.Created != 0 && c.old.Subnets == c.lease.Subnets {
 		modified = c.old.Modified
@@ -132,7 +134,9 @@ func (s *Store) write(ctx context.Context, v *view, c choice, id clientv3.LeaseI
 	unchanged = append(unchanged, clientv3.Compare(clientv3.ModRevision(key), "=", modified))
 	err = s.untilAnswered(ctx, fmt.Sprintf("write the lease %s", c.lease), func(ctx context.Context) error {
 		answer, err := s.client.Txn(ctx).If(unchanged...).Then(do...).Commit()
-		won = err == nil && answer.Succeeded
+		if won = err == nil && answer.Succeeded; won {
+			h.rev = answer.Header.Revision
+		}
 		return err
 	})
 	return won, err

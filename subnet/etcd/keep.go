@@ -32,7 +32,7 @@ func (s *Store) Keep(ctx context.Context, held func(subnet.Lease)) error {
 			return err
 		}
 		s.mu.Lock()
-		s.held.lease, s.held.etcd = again.lease, again.etcd
+		s.held.lease, s.held.etcd, s.held.rev = again.lease, again.etcd, again.rev
 		s.mu.Unlock()
 		if wrote {
 			s.log.Warn("our lease in etcd was gone or out of date and is written again", zap.Stringer("subnet", again.lease))
@@ -83,7 +83,7 @@ func (s *Store) checkOwn(v *view) error {
 	r, ok := v.leases.Get(h.lease.Key())
 	switch {
 	case h.claim == nil || ok && (r.Lease == h.lease || r.Lease == s.coming()):
-	case ok && (r.Node != h.lease.Node || !sharesAddr(r.Lease, h.lease)):
+	case ok && r.Modified > h.rev && (r.Node != h.lease.Node || !sharesAddr(r.Lease, h.lease)):
 		return takenBy(h.lease, r.Lease)
 	default:
 		signal(s.lost)
