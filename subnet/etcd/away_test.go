@@ -9,6 +9,8 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // A day without etcd, in time that passes at once: each fault is told once, however
@@ -91,6 +93,12 @@ func TestFaultsAreToldApart(t *testing.T) {
 		{context.DeadlineExceeded, errNoAnswer},
 		{rpctypes.ErrNoLeader, errNoAnswer},
 		{rpctypes.ErrNoSpace, errTrouble},
+		{rpctypes.ErrNotLeader, errTrouble},
+		{rpctypes.ErrAuthOldRevision, errTrouble},
+		{status.Error(codes.Unimplemented, "unexpected HTTP status code received from server: 404 (Not Found)"), errTrouble}, // of a proxy
+		{status.Error(codes.Canceled, "stream terminated by RST_STREAM with error code: CANCEL"), errTrouble},
+		{rpctypes.ErrLeaseNotFound, nil},
+		{rpctypes.ErrLeaseTTLTooLarge, nil},
 		{rpctypes.ErrAuthFailed, ErrRefused},
 		{rpctypes.ErrPermissionDenied, ErrRefused},
 	} {

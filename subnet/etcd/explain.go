@@ -49,8 +49,13 @@ func explain(err error) error {
 		return fmt.Errorf("%w: %w", errNoAnswer, err)
 	}
 	switch code {
-	case codes.ResourceExhausted, codes.Internal, codes.Unknown, codes.Aborted, codes.DataLoss, codes.Unauthenticated:
-		return fmt.Errorf("%w: %w", errTrouble, err) // its disk is full, say
+	case codes.ResourceExhausted, codes.Internal, codes.Unknown, codes.Aborted, codes.DataLoss, codes.Unauthenticated, // its disk is full, say
+		codes.FailedPrecondition,            // this member is none of the cluster any more
+		codes.Canceled, codes.Unimplemented: // a proxy has nothing behind it
+		return fmt.Errorf("%w: %w", errTrouble, err)
+	}
+	if errors.Is(err, rpctypes.ErrAuthOldRevision) { // somebody changes users and rights at this moment
+		return fmt.Errorf("%w: %w", errTrouble, err)
 	}
 	return err
 }
