@@ -7,9 +7,12 @@ import (
 	"net/netip"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/spf13/pflag"
 
@@ -43,6 +46,12 @@ type flagValues struct {
 
 // automatic is the value of flags for what follows from all else.
 const automatic = "auto"
+
+// Bounds of what may be given: a name of the domain name system, and a day.
+const (
+	nodeMost  = 253
+	probeMost = 24 * time.Hour
+)
 
 // publicIPFlags are flannel's. The first takes an address of either family.
 var publicIPFlags = [2]string{subnet.IPv4: "public-ip", subnet.IPv6: "public-ipv6"}
@@ -87,7 +96,7 @@ func (f *flagValues) register(fs *pflag.FlagSet) {
 	fs.StringVar(&f.firewall, "firewall", automatic, "`tool` for forwarding and masquerading: iptables, nftables, or auto for what suits the host")
 	fs.DurationVar(&f.leaseTTL, "lease-ttl", 24*time.Hour, "how long the subnet stays ours when this node is away, 10s or more")
 	fs.StringVar(&f.statusAddr, "status-addr", flags.StatusAddr, "`address` for /healthz, /readyz, /state and /metrics; empty: off")
-	fs.DurationVar(&f.probeInterval, "probe-interval", 2*time.Second, "look at one peer through the overlay after another, each this long after the last, 100ms or more; 0: off")
+	fs.DurationVar(&f.probeInterval, "probe-interval", 2*time.Second, "look at one peer through the overlay after another, each this long after the last, 100ms to 24h; 0: off")
 	fs.Uint16Var(&f.meshPort, "mesh-port", 8473, "TCP `port`, on this node's own address inside the overlay, where peers ask what it reaches; 0: off")
 	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	fs.StringVar(&f.logFormat, "log-format", "text", "text or json")
@@ -104,14 +113,14 @@ func (f *flagValues) config(fs *pflag.FlagSet) (config, error) {
 		faults = append(faults, err)
 	}
 	c := config{
-		Etcd: f.etcd, Ifaces: f.ifaces, Node: f.nodeName, SubnetFile: f.subnetFile, StateDir: f.stateDir, Masq: f.ipMasq,
+		Etcd: f.etcd, Ifaces: slices.DeleteFunc(f.ifaces, func(name string) bool { return name == "" }), Node: f.nodeName, SubnetFile: f.subnetFile, StateDir: f.stateDir, Masq: f.ipMasq,
 		TTL: f.leaseTTL, StatusAddr: f.statusAddr, ProbeInterval: f.probeInterval, MeshPort: f.meshPort, LogLevel: f.logLevel, LogFormat: f.logFormat, unknownEnv: flags.Unknown(fs),
 	}
 	if err := c.Etcd.Check(); err != nil {
 		faults = append(faults, err)
 	}
 	ways := 0
-	for _, given := range []bool{len(f.ifaces) > 0, f.ifaceRegex != "", f.ifaceCanReach != ""} {
+	for _, given := range []bool{len(c.Ifaces) > 0, f.ifaceRegex != "", f.ifaceCanReach != ""} {
 		if given {
 			ways++
 		}
@@ -136,7 +145,7 @@ func (f *flagValues) config(fs *pflag.FlagSet) (config, error) {
 		}
 		a, err := netip.ParseAddr(text)
 		switch {
-		case err != nil || a.IsLoopback() || a.IsMulticast() || a.IsUnspecified() || a.IsLinkLocalUnicast() || a.Is4In6() || a.Zone() != "" ||
+		case err != nil || a.IsLoopback() || a.IsMulticast() || a.IsUnspecified() || a.IsLinkLocalUnicast() || a.Is4In6() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}) || a.Zone() != "" ||
 			subnet.Family(i) == subnet.IPv6 && a.Is4():
 			fault(publicIPFlags[i], "%q is not an address of one host such as %s", text, [2]string{"192.0.2.10", "2001:db8::10"}[i])
 		case c.PublicIP[subnet.FamilyOf(a)].IsValid():
@@ -152,6 +161,10 @@ func (f *flagValues) config(fs *pflag.FlagSet) (config, error) {
 	}
 	if strings.TrimSpace(c.Node) != c.Node || c.Node == "" || c.Node == "localhost" {
 		fault("node-name", "%q does not tell this node from others; set the host's name or give another", c.Node)
+	}
+	// Peers read it from JSON, and people in logs.
+	if len(c.Node) > nodeMost || strings.ContainsFunc(c.Node, func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }) {
+		fault("node-name", "%q is not a name that can be told to other nodes: give one of at most %d letters that can be printed", c.Node, nodeMost)
 	}
 	switch {
 	case f.guard != automatic:
@@ -176,6 +189,9 @@ func (f *flagValues) config(fs *pflag.FlagSet) (config, error) {
 	}
 	if c.ProbeInterval != 0 && c.ProbeInterval < 100*time.Millisecond {
 		fault("probe-interval", "%s is too short: 100ms or more, or 0 for off", c.ProbeInterval)
+	}
+	if c.ProbeInterval > probeMost {
+		fault("probe-interval", "%s is too long: %s or less, or 0 for off", c.ProbeInterval, probeMost)
 	}
 	if c.StatusAddr != "" {
 		_, port, err := net.SplitHostPort(c.StatusAddr)

@@ -53,6 +53,17 @@ func TestConfigFaults(t *testing.T) {
 		{"a password file that can't be read", []string{"--etcd-username=u", "--etcd-password-file=" + missing}, []string{"--etcd-password-file: open " + missing}},
 		{"an endpoint that is no URL", []string{"--etcd-endpoints=192.0.2.1:2379"}, []string{`--etcd-endpoints: "192.0.2.1:2379" is not a URL such as https://192.0.2.1:2379`}},
 		{"a password in a URL", []string{"--etcd-endpoints=https://root:S3cret@192.0.2.1:2379,root:S3cret@192.0.2.1"}, []string{"--etcd-endpoints: a URL must not have a user name or a password"}},
+		{"an endpoint without a port", []string{"--etcd-endpoints=https://192.0.2.1"}, []string{`--etcd-endpoints: "https://192.0.2.1" has no port that there can be; etcd's is 2379`}},
+		{"an endpoint with a port that there can't be", []string{"--etcd-endpoints=http://192.0.2.1:99999"}, []string{`--etcd-endpoints: "http://192.0.2.1:99999" has no port that there can be`}},
+		{"an endpoint without a host", []string{"--etcd-endpoints=http://"}, []string{`--etcd-endpoints: "http://" is not a URL`}},
+		{"an endpoint without a path", []string{"--etcd-endpoints=unix://"}, []string{`--etcd-endpoints: "unix://" is not a URL`}},
+		{"a prefix longer than the alias of a device", []string{"--etcd-prefix=/" + strings.Repeat("p", 250)}, []string{"--etcd-prefix: ", "at most 200"}},
+		{"a prefix that can't be printed", []string{"--etcd-prefix=/a\nb"}, []string{"--etcd-prefix: "}},
+		{"a name that is no UTF-8", []string{"--node-name=node\xff"}, []string{`--node-name: "node\xff"`}},
+		{"a name of two lines", []string{"--node-name=node\n1"}, []string{`--node-name: "node\n1"`}},
+		{"a name that is too long", []string{"--node-name=" + strings.Repeat("n", 254)}, []string{"--node-name: ", "at most 253"}},
+		{"an address of all hosts", []string{"--public-ip=255.255.255.255"}, []string{"--public-ip: \"255.255.255.255\""}},
+		{"a look at peers in 292 years", []string{"--probe-interval=2562047h"}, []string{"--probe-interval: 2562047h0m0s is too long"}},
 		{"a name that says nothing", []string{"--node-name=localhost"}, []string{"--node-name: \"localhost\""}},
 		{"no files", []string{"--subnet-file=", "--state-dir="}, []string{"--subnet-file: is empty", "--state-dir: is empty"}},
 	} {
@@ -76,11 +87,12 @@ func TestConfigFromEnvironment(t *testing.T) {
 	t.Setenv("TULLED_IP_MASQ", "false")
 	t.Setenv("TULLED_PUBLIC_IP", "198.51.100.7")
 	t.Setenv("TULLED_PUBLIC_IPP", "a mistake")
+	t.Setenv("TULLED_IFACE", "") // as an empty TULLED_PUBLIC_IP is none
 	c, err := parse(t, "--node-name=of-the-command-line")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Node != "of-the-command-line" || len(c.Etcd.Endpoints) != 2 || c.Masq || c.PublicIP[subnet.IPv4] != netip.MustParseAddr("198.51.100.7") {
+	if c.Node != "of-the-command-line" || len(c.Etcd.Endpoints) != 2 || c.Masq || c.PublicIP[subnet.IPv4] != netip.MustParseAddr("198.51.100.7") || len(c.Ifaces) > 0 {
 		t.Errorf("config = %+v, want what the environment says, but for the flag given", c)
 	}
 	if len(c.unknownEnv) != 1 || c.unknownEnv[0] != "TULLED_PUBLIC_IPP" {

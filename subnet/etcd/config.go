@@ -7,8 +7,11 @@ import (
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
@@ -34,6 +37,10 @@ const (
 	DefaultEndpoint = "http://127.0.0.1:2379"
 	DefaultPrefix   = "/tulle/network"
 )
+
+// prefixMost is how long a prefix may be: it marks the VXLAN device as ours, for
+// which the kernel has 255 bytes.
+const prefixMost = 200
 
 // Times of the connection. An endpoint that died without a word (no FIN, no
 // RST) is noticed after keepAliveTime + keepAliveTimeout.
@@ -73,6 +80,13 @@ func (c Config) client() (clientv3.Config, error) {
 			faults = append(faults, fmt.Errorf("--etcd-endpoints: %q is not a URL such as https://192.0.2.1:2379", e))
 			continue
 		}
+		if isUnix := strings.HasPrefix(u.Scheme, "unix"); isUnix && u.Host+u.Path+u.Opaque == "" || !isUnix && u.Hostname() == "" {
+			faults = append(faults, fmt.Errorf("--etcd-endpoints: %q is not a URL such as https://192.0.2.1:2379", e))
+			continue
+		} else if _, err := strconv.ParseUint(u.Port(), 10, 16); err != nil && !isUnix {
+			faults = append(faults, fmt.Errorf("--etcd-endpoints: %q has no port that there can be; etcd's is 2379", e))
+			continue
+		}
 		secure = secure || strings.HasSuffix(u.Scheme, "s")
 		plain = plain || !strings.HasSuffix(u.Scheme, "s")
 	}
@@ -81,6 +95,9 @@ func (c Config) client() (clientv3.Config, error) {
 	}
 	if !strings.HasPrefix(c.Prefix, "/") || strings.HasSuffix(c.Prefix, "/") {
 		faults = append(faults, fmt.Errorf("--etcd-prefix: %q must begin with a slash and not end with one", c.Prefix))
+	}
+	if len(c.Prefix) > prefixMost || strings.ContainsFunc(c.Prefix, func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }) {
+		faults = append(faults, fmt.Errorf("--etcd-prefix: %q must have at most %d letters, of those that can be printed", c.Prefix, prefixMost))
 	}
 	password, err := c.password()
 	if err != nil {
