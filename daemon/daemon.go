@@ -42,7 +42,8 @@ type daemon struct {
 	doing     string // the phase, until ready
 	ready     bool
 	connected bool // to etcd
-	store     *etcd.Store
+	client    *etcd.Store // which may be about to take the lease
+	store     *etcd.Store // that holds the lease
 	site      site
 	plan      *backend.Plan
 	snapshot  subnet.Snapshot // the last one that our lease was in

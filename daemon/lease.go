@@ -19,6 +19,9 @@ func (d *daemon) fromEtcd(ctx context.Context) (*etcd.Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	d.mu.Lock()
+	d.client = store
+	d.mu.Unlock()
 	d.phase("waiting for etcd and a network configuration")
 	var seen []backend.Candidate
 	var draft site
@@ -65,7 +68,8 @@ func (d *daemon) current() (site, bool) {
 	return d.site, d.site.self != (subnet.Lease{})
 }
 
-// renewed hears what our lease is from now on.
+// renewed hears what our lease is from now on. If the site has become another since
+// the lease was claimed, the lease has to be written once more.
 func (d *daemon) renewed(l subnet.Lease) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -73,5 +77,9 @@ func (d *daemon) renewed(l subnet.Lease) {
 		s := d.site
 		s.self = l
 		d.settle(s)
+	}
+	now := d.site.lease(d.config)
+	if now.Subnets = l.Subnets; now != l {
+		d.store.Renew()
 	}
 }

@@ -101,10 +101,10 @@ func (d *daemon) survey() {
 		d.log.Info("network configuration changed", zap.ByteString("network", found.network.JSON()))
 	}
 	d.settle(found)
+	if moved && d.client != nil {
+		d.client.Reconnect()
+	}
 	if d.store != nil {
-		if moved {
-			d.store.Reconnect()
-		}
 		d.store.Renew()
 	}
 }

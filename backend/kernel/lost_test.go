@@ -48,7 +48,7 @@ func TestChangesAreLost(t *testing.T) {
 			return
 		}
 		const small = 16 << 10
-		err := hear(ctx, small, unix.NETLINK_ROUTE, []uint{unix.RTNLGRP_IPV4_ROUTE}, func() { lost <- struct{}{} }, func(syscall.NetlinkMessage) {
+		err := hear(ctx, small, unix.NETLINK_ROUTE, []uint{unix.RTNLGRP_IPV4_ROUTE}, func() {}, func() { lost <- struct{}{} }, func(syscall.NetlinkMessage) {
 			heard <- struct{}{}
 			first.Do(func() { <-goOn })
 		})

@@ -38,9 +38,12 @@ type Listener interface {
 }
 
 // Watch tells l about changes in the kernel until ctx ends, and returns the
-// error of ctx then. Changes of rules are heard by WatchRules.
+// error of ctx then. It begins with Moved, for what came before was not heard.
+// Changes of rules are heard by WatchRules.
 func (k *Kernel) Watch(ctx context.Context, l Listener) error {
-	return hear(ctx, hearBuffer, unix.NETLINK_ROUTE, groups, func() { l.Wake(backend.AllKinds); l.Moved() }, func(m syscall.NetlinkMessage) {
+	// Whoever looked at the host before may have done so long ago.
+	lost := func() { l.Wake(backend.AllKinds); l.Moved() }
+	return hear(ctx, hearBuffer, unix.NETLINK_ROUTE, groups, l.Moved, lost, func(m syscall.NetlinkMessage) {
 		// The kernel tells who made a change of a link or a route, but not of an
 		// FDB row nor of all others.
 		if m.Header.Pid != k.conn.port {
@@ -53,9 +56,10 @@ func (k *Kernel) Watch(ctx context.Context, l Listener) error {
 // our own start in a large cluster causes.
 const hearBuffer = 64 << 20
 
-// hear calls each for every message of some netlink groups until ctx ends, and
-// lost when there were more than a buffer of that many bytes has room for.
-func hear(ctx context.Context, buffer, protocol int, groups []uint, lost func(), each func(syscall.NetlinkMessage)) error {
+// hear calls each for every message of some netlink groups until ctx ends, begun when
+// it hears them from then on, and lost when there were more than a buffer of that
+// many bytes has room for.
+func hear(ctx context.Context, buffer, protocol int, groups []uint, begun, lost func(), each func(syscall.NetlinkMessage)) error {
 	sock, err := nl.Subscribe(protocol, groups...)
 	if err != nil {
 		return fmt.Errorf("subscribe to kernel changes: %w", err)
@@ -71,6 +75,7 @@ func hear(ctx context.Context, buffer, protocol int, groups []uint, lost func(),
 		}
 	}()
 	_ = sock.SetReceiveBufferSize(buffer, true) // needs a privilege; without it more is lost
+	begun()
 	for {
 		msgs, from, err := sock.Receive()
 		switch {

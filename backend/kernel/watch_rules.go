@@ -15,7 +15,7 @@ import (
 // by which newer iptables works; see WatchLegacyRules for older ones.
 func (k *Kernel) WatchRules(ctx context.Context, l Listener) error {
 	lost := func() { l.Wake(backend.Firewall | backend.Guards) }
-	return hear(ctx, hearBuffer, unix.NETLINK_NETFILTER, []uint{unix.NFNLGRP_NFTABLES}, lost, func(m syscall.NetlinkMessage) {
+	return hear(ctx, hearBuffer, unix.NETLINK_NETFILTER, []uint{unix.NFNLGRP_NFTABLES}, func() {}, lost, func(m syscall.NetlinkMessage) {
 		if k.guards.concerns(m) {
 			l.Wake(backend.Guards)
 		}
