@@ -91,11 +91,13 @@ type Wish struct {
 	Regex    *regexp.Regexp // for a name or an address
 	CanReach Hop            // how the address given is reached
 	Etcd     Hop            // how etcd is reached
+	Stay     bool           // not all of the ways to etcd are known; a device that has an address of Had stays
 }
 
 // ChooseUnderlay chooses among the candidates, and says why. Where nothing is
 // wished, it takes the device that reaches etcd, or else the one with the
-// default route. It refuses to guess between two.
+// default route. It refuses to guess between two. A name that can't be looked up for
+// a while moves no node.
 func ChooseUnderlay(candidates []Candidate, w Wish) (u Underlay, why string, err error) {
 	there := "; there are: " + Names(candidates)
 	if len(candidates) == 0 {
@@ -142,6 +144,11 @@ func ChooseUnderlay(candidates []Candidate, w Wish) (u Underlay, why string, err
 			why = "etcd is at its address"
 		}
 		return chosen(c, c.had(w.Etcd.Src, w), why)
+	}
+	for _, c := range candidates {
+		if w.Stay && slices.ContainsFunc(w.Had[:], c.lists) && c.fits(w) {
+			return chosen(c, netip.Addr{}, "it was chosen before, and nobody tells the address of etcd's name")
+		}
 	}
 	for _, f := range w.Families {
 		var best []Candidate

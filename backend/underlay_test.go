@@ -64,6 +64,9 @@ func TestChooseUnderlay(t *testing.T) {
 		{"the address that it had is gone", []backend.Candidate{two}, backend.Wish{Families: sixOnly, Etcd: hop("eth0", "2001:db8::20"), Had: [2]netip.Addr{subnet.IPv6: netip.MustParseAddr("2001:db8::5")}},
 			"eth0 2001:db8::20", "it reaches etcd"},
 		{"an address for a day, which the kernel sends from", []backend.Candidate{two}, backend.Wish{Families: sixOnly, Etcd: hop("eth0", "2001:db8::abcd:1234")}, "eth0 2001:db8::10", "it reaches etcd"},
+		{"etcd's name can't be looked up: the device of before", all, backend.Wish{Stay: true, Had: [2]netip.Addr{netip.MustParseAddr("192.0.2.20")}}, "eth1 192.0.2.20", "it was chosen before, and nobody tells the address of etcd's name"},
+		{"etcd's name can't be looked up, and no device has the address of before", all, backend.Wish{Stay: true, Had: [2]netip.Addr{netip.MustParseAddr("192.0.2.99")}}, "eth0 10.0.2.15", "it has the default route"},
+		{"one of etcd's names can't be looked up", all, backend.Wish{Stay: true, Etcd: hop("eth0", "10.0.2.15"), Had: [2]netip.Addr{netip.MustParseAddr("192.0.2.20")}}, "eth0 10.0.2.15", "it reaches etcd"},
 		{"a wished address before the one that it had", all, backend.Wish{Ifaces: []string{"192.0.2.20"}, Had: [2]netip.Addr{netip.MustParseAddr("192.0.2.10")}}, "eth1 192.0.2.20", "--iface=192.0.2.20"},
 
 		{"packets over IPv6, of a device without", all, backend.Wish{Families: sixOnly, Ifaces: []string{"eth0"}}, "eth0 (10.0.2.15, default route) has no IPv6 address", "--iface=eth0"},

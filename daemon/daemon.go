@@ -25,6 +25,7 @@ type daemon struct {
 	born    time.Time
 	metrics *metrics
 	claims  claims
+	names   names // of etcd's hosts
 
 	begun        chan struct{} // closed by begin; what follows is set then
 	moved        chan struct{} // size one; sent when the host or the network may have changed, tend receives
@@ -41,7 +42,7 @@ type daemon struct {
 
 	doing     string // the phase, until ready
 	ready     bool
-	connected bool // to etcd
+	connected bool        // to etcd
 	client    *etcd.Store // which may be about to take the lease
 	store     *etcd.Store // that holds the lease
 	site      site

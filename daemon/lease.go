@@ -32,7 +32,7 @@ func (d *daemon) fromEtcd(ctx context.Context) (*etcd.Store, error) {
 		// What is missing on this host ends the start before a lease is taken.
 		var err error
 		before := remembered(d.config)
-		if draft, seen, err = survey(d.config, network, before); err != nil {
+		if draft, seen, err = survey(d.config, &d.names, network, before); err != nil {
 			return etcd.Claim{}, err
 		}
 		if err := d.openKernel(draft); err != nil {

@@ -147,7 +147,7 @@ func (d *daemon) fromMemory(ctx context.Context) error {
 		return nil
 	case <-time.After(bootPatience):
 	}
-	s, candidates, err := survey(d.config, m.Network, past{addrs: m.Self.Addrs})
+	s, candidates, err := survey(d.config, &d.names, m.Network, past{addrs: m.Self.Addrs})
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -41,14 +42,14 @@ func (s site) same(t site) bool {
 // survey looks at the host and says how it would take part in a network. It
 // changes nothing.
 // What it was before matters in part: see past.
-func survey(c config, network subnet.Network, before past) (site, []backend.Candidate, error) {
+func survey(c config, n *names, network subnet.Network, before past) (site, []backend.Candidate, error) {
 	s := site{network: network}
 	candidates, err := kernel.Candidates()
 	if err != nil {
 		return s, nil, err
 	}
 	candidates, inside := backend.Outside(candidates, network)
-	w, err := wish(c, network, before.addrs)
+	w, err := wish(c, n, network, before.addrs)
 	if err != nil {
 		return s, candidates, err
 	}
@@ -165,7 +166,7 @@ func (s site) follows(network subnet.Network) bool {
 }
 
 // wish is the operator's, with the kernel's answers that it needs.
-func wish(c config, network subnet.Network, had [2]netip.Addr) (backend.Wish, error) {
+func wish(c config, n *names, network subnet.Network, had [2]netip.Addr) (backend.Wish, error) {
 	w := backend.Wish{Families: network.Underlay(), Had: had, Ifaces: c.Ifaces, Regex: c.IfaceRegex}
 	var err error
 	if c.CanReach.IsValid() {
@@ -173,10 +174,20 @@ func wish(c config, network subnet.Network, had [2]netip.Addr) (backend.Wish, er
 			return w, fmt.Errorf("--iface-can-reach: %w", err)
 		}
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), lookTime)
+	defer cancel()
 	for _, endpoint := range c.Etcd.Endpoints {
-		a, ok := endpointAddr(endpoint)
-		if !ok {
+		u, err := url.Parse(endpoint)
+		if err != nil || u.Hostname() == "" {
 			continue
+		}
+		a := n.addr(ctx, u.Hostname())
+		switch {
+		case !a.IsValid():
+			w.Stay = true // until somebody tells the name's address
+			continue
+		case a.IsLoopback():
+			continue // it says nothing about the way to other hosts
 		}
 		// A node may well run without a route to one of several endpoints.
 		if w.Etcd, err = kernel.RouteTo(a); err == nil {
@@ -184,25 +195,6 @@ func wish(c config, network subnet.Network, had [2]netip.Addr) (backend.Wish, er
 		}
 	}
 	return w, nil
-}
-
-// endpointAddr finds the address that etcd has on the network. One on this host
-// itself says nothing about the way to other hosts.
-func endpointAddr(endpoint string) (netip.Addr, bool) {
-	u, err := url.Parse(endpoint)
-	if err != nil {
-		return netip.Addr{}, false
-	}
-	a, err := netip.ParseAddr(u.Hostname())
-	if err != nil {
-		ips, err := net.LookupIP(u.Hostname())
-		if err != nil || len(ips) == 0 {
-			return netip.Addr{}, false
-		}
-		a, _ = netip.AddrFromSlice(ips[0])
-	}
-	a = a.Unmap()
-	return a, a.IsValid() && !a.IsLoopback()
 }
 
 // claim is what to ask of the network for a site.

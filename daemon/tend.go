@@ -79,7 +79,7 @@ func (d *daemon) survey() {
 	before := past{addrs: d.site.underlay.Addrs, advertised: d.site.advertised}
 	d.mu.Unlock()
 
-	found, candidates, err := survey(d.config, network, before)
+	found, candidates, err := survey(d.config, &d.names, network, before)
 
 	d.mu.Lock()
 	defer d.mu.Unlock()
