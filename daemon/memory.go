@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -31,6 +32,8 @@ func recall(c config, now time.Time) (subnet.Memory, error) {
 		return m, fmt.Errorf("it is of the network at %s", m.Prefix)
 	case m.Self.Node != c.Node:
 		return m, fmt.Errorf("it is of a node called %s", m.Self.Node)
+	case m.Lost:
+		return m, errors.New("another node has the lease")
 	case !m.Valid(now):
 		return m, fmt.Errorf("the lease ran out at %s", m.Alive.Add(m.TTL).Format(time.RFC3339))
 	}
@@ -125,6 +128,34 @@ func (d *daemon) memory() (subnet.Memory, bool) {
 	}, true
 }
 
+// disown notes in the state file that another node has the lease, so that a start
+// without etcd does not take it for ours.
+func disown(c config) error {
+	m, err := subnet.ReadMemory(memoryPath(c))
+	if err != nil || m.Prefix != c.Etcd.Prefix || m.Self.Node != c.Node {
+		return nil // nothing to go on from
+	}
+	m.Lost = true
+	if err := m.WriteFile(memoryPath(c)); err != nil {
+		return errors.Join(err, os.Remove(memoryPath(c)))
+	}
+	return nil
+}
+
+// another returns an error if this host is not the one that held a lease: it has
+// other addresses, and somebody answers at those. It may be a clone, with all files.
+func another(held, here subnet.Lease) error {
+	if held.SharesAddr(here) {
+		return nil
+	}
+	for _, a := range held.Addrs {
+		if a.IsValid() && answers(a) {
+			return fmt.Errorf("it is of a host at %s, which answers there", a)
+		}
+	}
+	return nil
+}
+
 // bootPatience is how long etcd may take at a start before the node goes on
 // from its state file.
 const bootPatience = 400 * time.Millisecond
@@ -152,6 +183,10 @@ func (d *daemon) fromMemory(ctx context.Context) error {
 		return err
 	}
 	s.self = m.Self.Lease
+	if err := another(m.Self.Lease, s.lease(d.config)); err != nil {
+		d.log.Info("the state file is of no use; waiting for etcd", zap.Error(err))
+		return nil
+	}
 	d.log.Warn("etcd does not answer; going on from the state file", zap.Stringer("subnet", s.self), zap.Int("leases", m.Leases.Len()), zap.Time("alive", m.Alive))
 	return d.begin(s, candidates, subnet.Snapshot{Network: m.Network, Leases: m.Leases})
 }

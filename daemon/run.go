@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tulle/internal/version"
+	"tulle/subnet/etcd"
 )
 
 // run is the daemon's life: it takes part in the network, and then follows etcd
@@ -74,6 +75,9 @@ func run(ctx context.Context, c config, log *zap.Logger) error {
 	})
 
 	err := g.Wait()
+	if errors.Is(err, etcd.ErrTaken) {
+		err = errors.Join(err, disown(c))
+	}
 	if told.Err() != nil && errors.Is(err, context.Canceled) {
 		log.Info("stopping; pods go on as they are, and the lease stays for its time", zap.Duration("ttl", c.TTL))
 		return nil

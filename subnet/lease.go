@@ -54,6 +54,16 @@ func (l Lease) Overlaps(m Lease) bool {
 	return false
 }
 
+// SharesAddr reports whether the two leases have an underlay address in common.
+func (l Lease) SharesAddr(m Lease) bool {
+	for f, a := range l.Addrs {
+		if a.IsValid() && a == m.Addrs[f] {
+			return true
+		}
+	}
+	return false
+}
+
 // Key is the lease's name below the subnets directory in etcd:
 // 10.244.60.0-24, or 10.244.42.0-24&fd42:0:0:3::-64 with both families.
 func (l Lease) Key() string {

@@ -18,13 +18,14 @@ type Memory struct {
 	TTL     time.Duration
 	Network Network
 	Leases  Leases // all that were known, our own among them
+	Lost    bool   // another node has the lease by now
 }
 
 // Valid reports whether the store must still keep the node's lease at a time: it
-// does so for TTL after Alive, or for ever if the lease is a reservation. A clock
-// that was set back makes no lease older.
+// does so for TTL after Alive, or for ever if the lease is a reservation, unless it is
+// known to be lost. A clock that was set back makes no lease older.
 func (m Memory) Valid(now time.Time) bool {
-	return m.Self.ID == 0 || now.Before(m.Alive.Add(m.TTL))
+	return !m.Lost && (m.Self.ID == 0 || now.Before(m.Alive.Add(m.TTL)))
 }
 
 // memoryHead is the first line of the file, and memoryLease each other.
@@ -36,6 +37,7 @@ type memoryHead struct {
 	TTL     string          `json:"ttl"`
 	Network json.RawMessage `json:"network"`
 	Leases  int             `json:"leases"` // how many lines follow
+	Lost    bool            `json:"lost,omitempty"`
 }
 
 type memoryLease struct {
@@ -52,7 +54,7 @@ const memoryVersion = 1
 // WriteFile puts the memory at path in one step.
 func (m Memory) WriteFile(path string) error {
 	err := replaceFile(path, 0o600, func(w io.Writer) error {
-		err := json.NewEncoder(w).Encode(memoryHead{memoryVersion, m.Prefix, m.Self.Key(), m.Alive, m.TTL.String(), m.Network.JSON(), m.Leases.Len()})
+		err := json.NewEncoder(w).Encode(memoryHead{memoryVersion, m.Prefix, m.Self.Key(), m.Alive, m.TTL.String(), m.Network.JSON(), m.Leases.Len(), m.Lost})
 		if err != nil {
 			return err
 		}
@@ -96,7 +98,7 @@ func parseMemory(r io.Reader) (Memory, error) {
 	if head.Version != memoryVersion {
 		return Memory{}, fmt.Errorf("it has the form %d, and this version knows %d", head.Version, memoryVersion)
 	}
-	m := Memory{Prefix: head.Prefix, Alive: head.Alive}
+	m := Memory{Prefix: head.Prefix, Alive: head.Alive, Lost: head.Lost}
 	var err error
 	if m.TTL, err = time.ParseDuration(head.TTL); err != nil {
 		return Memory{}, fmt.Errorf("ttl: %w", err)

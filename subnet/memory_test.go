@@ -34,6 +34,7 @@ func TestMemoryIsReadAsWritten(t *testing.T) {
 		t.Errorf("ReadMemory of no file = %v, want %v", err, fs.ErrNotExist)
 	}
 	want := memory(t)
+	want.Lost = true
 	if err := want.WriteFile(path); err != nil {
 		t.Fatal(err)
 	}
@@ -110,6 +111,10 @@ func TestMemoryValid(t *testing.T) {
 	m.Self.ID = 0
 	if !m.Valid(m.Alive.Add(1000 * m.TTL)) {
 		t.Error("a reservation runs out")
+	}
+	m.Lost = true
+	if m.Valid(m.Alive) {
+		t.Error("a lease that is lost is good")
 	}
 }
 

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -141,6 +142,39 @@ func TestFaultsOfTheLease(t *testing.T) {
 		}
 		if kv, ok := l.read(t, subnetsDir+key); !ok || string(kv.Value) != theirs {
 			t.Errorf("the other node's lease became %s", kv.Value)
+		}
+	})
+	if err := l.StopEtcd(t.Context(), unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	t.Run("overwritten by another node, and started again without etcd", func(t *testing.T) {
+		log := v.journal(t)
+		if err := v.StartDaemon(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		heals(t, log.tells(t, "the state file is of no use"))
+		heals(t, log.tells(t, "etcd gives no answer"))
+		if n := log.count(t, "going on from the state file"); n > 0 || v.Ready(t.Context()) == nil {
+			t.Errorf("it goes on with a subnet that another node has:\n%s", log.text(t))
+		}
+	})
+	t.Run("a clone is started without etcd", func(t *testing.T) {
+		stopDaemon(t, v.Host, unix.SIGTERM)
+		memory, err := os.ReadFile(other.Path(daemonMemory))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(v.Path(daemonMemory), memory, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		log := v.journal(t)
+		if err := v.StartDaemon(t.Context(), "--node-name="+other.Name); err != nil {
+			t.Fatal(err)
+		}
+		heals(t, log.tells(t, "the state file is of no use"))
+		log.wantOnce(t, other.Addr().String())
+		if n := log.count(t, "going on from the state file"); n > 0 || v.Ready(t.Context()) == nil {
+			t.Errorf("it goes on as the node that it is a clone of:\n%s", log.text(t))
 		}
 	})
 }

@@ -42,7 +42,7 @@ func choose(v *view, c Claim) (choice, error) {
 	if c.Only && old.Subnets == c.Prefer {
 		return choice{lease, old}, nil
 	}
-	if old.Created != 0 && old.Node == lease.Node && !sharesAddr(old.Lease, lease) {
+	if old.Created != 0 && old.Node == lease.Node && !old.Lease.SharesAddr(lease) {
 		// The node has moved, or it is another one with the same name.
 		for _, a := range old.Addrs {
 			if a.IsValid() && c.Answers != nil && c.Answers(a) {
@@ -110,7 +110,7 @@ func overlapping(leases []subnet.Lease, l subnet.Lease) (subnet.Lease, bool) {
 // own finds the record that is this node's. It is an error if another node has
 // one of its addresses.
 func own(v *view, l subnet.Lease) (subnet.Record, error) {
-	other, ok := v.find(func(r subnet.Lease) bool { return r.Node != "" && r.Node != l.Node && sharesAddr(r, l) })
+	other, ok := v.find(func(r subnet.Lease) bool { return r.Node != "" && r.Node != l.Node && r.SharesAddr(l) })
 	if ok {
 		return subnet.Record{}, fmt.Errorf("our public address %s is that of the lease %s (%w); choose another address with --public-ip or --iface, "+
 			"or, if this node was called %s before, give --node-name=%s once or delete that lease", l.AddrText(), other.Lease, ErrTaken, other.Node, other.Node)
@@ -121,17 +121,8 @@ func own(v *view, l subnet.Lease) (subnet.Record, error) {
 	if r, ok := v.find(func(r subnet.Lease) bool { return r.Node == l.Node }); ok {
 		return r, nil
 	}
-	r, _ := v.find(func(r subnet.Lease) bool { return r.Node == "" && sharesAddr(r, l) })
+	r, _ := v.find(func(r subnet.Lease) bool { return r.Node == "" && r.SharesAddr(l) })
 	return r, nil
-}
-
-func sharesAddr(a, b subnet.Lease) bool {
-	for f := range a.Addrs {
-		if a.Addrs[f].IsValid() && a.Addrs[f] == b.Addrs[f] {
-			return true
-		}
-	}
-	return false
 }
 
 // fits reports whether subnets are what the Network hands out: in the same

@@ -83,7 +83,7 @@ func (s *Store) checkOwn(v *view) error {
 	r, ok := v.leases.Get(h.lease.Key())
 	switch {
 	case h.claim == nil || ok && (r.Lease == h.lease || r.Lease == s.coming()):
-	case ok && r.Modified > h.rev && (r.Node != h.lease.Node || !sharesAddr(r.Lease, h.lease)):
+	case ok && r.Modified > h.rev && (r.Node != h.lease.Node || !r.Lease.SharesAddr(h.lease)):
 		return takenBy(h.lease, r.Lease)
 	default:
 		signal(s.lost)
