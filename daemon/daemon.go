@@ -51,6 +51,7 @@ type daemon struct {
 	leases    subnet.Leases   // that the wanted state is made of
 	before    subnet.Leases   // of peers, when etcd lost our lease; empty at other times
 	bereft    bool            // etcd has not our lease
+	grace     *time.Timer     // runs since it had that again; nil: it has lost none
 	written   bool            // the kernel was as wanted once
 	lastPass  *status.Pass
 	changed   time.Time // when etcd told of what the kernel has not yet; zero: it has all
@@ -227,14 +228,17 @@ func (d *daemon) follow(s subnet.Snapshot) {
 	defer d.mu.Unlock()
 	d.badKeys.set(s.Faults)
 	if self, ok := s.Leases.Get(d.site.self.Key()); !ok || self.Node != d.config.Node {
-		if !d.bereft && d.snapshot.Leases.Len() > 0 {
-			d.bereft, d.before = true, d.snapshot.Leases
+		if !d.bereft && d.leases.Len() > 0 {
+			d.bereft, d.before = true, d.leases
 		}
 		return
 	}
 	if d.bereft {
 		d.bereft = false
-		time.AfterFunc(grace, func() { nudge(d.graceOver) })
+		if d.grace != nil {
+			d.grace.Stop() // of an earlier loss
+		}
+		d.grace = time.AfterFunc(grace, func() { nudge(d.graceOver) })
 	}
 	if s.NetworkErr != nil || s.Network != d.site.network || len(d.badNetwork.now) > 0 {
 		d.Moved()
