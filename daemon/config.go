@@ -11,8 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/spf13/pflag"
 
@@ -47,11 +45,8 @@ type flagValues struct {
 // automatic is the value of flags for what follows from all else.
 const automatic = "auto"
 
-// Bounds of what may be given: a name of the domain name system, and a day.
-const (
-	nodeMost  = 253
-	probeMost = 24 * time.Hour
-)
+// probeMost bounds the time between looks at peers.
+const probeMost = 24 * time.Hour
 
 // publicIPFlags are flannel's. The first takes an address of either family.
 var publicIPFlags = [2]string{subnet.IPv4: "public-ip", subnet.IPv6: "public-ipv6"}
@@ -162,9 +157,8 @@ func (f *flagValues) config(fs *pflag.FlagSet) (config, error) {
 	if strings.TrimSpace(c.Node) != c.Node || c.Node == "" || c.Node == "localhost" {
 		fault("node-name", "%q does not tell this node from others; set the host's name or give another", c.Node)
 	}
-	// Peers read it from JSON, and people in logs.
-	if len(c.Node) > nodeMost || strings.ContainsFunc(c.Node, func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }) {
-		fault("node-name", "%q is not a name that can be told to other nodes: give one of at most %d letters that can be printed", c.Node, nodeMost)
+	if err := subnet.CheckNode(c.Node); err != nil {
+		fault("node-name", "%v", err)
 	}
 	switch {
 	case f.guard != automatic:

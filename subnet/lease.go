@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Lease says that a node holds a subnet, and how its pods are reached, for as
@@ -80,9 +82,28 @@ func (l Lease) Key() string {
 
 func keyPart(p netip.Prefix) string { return p.Addr().String() + "-" + strconv.Itoa(p.Bits()) }
 
+// Bounds of what a lease says, far beyond what any has: others tell it in logs and on
+// terminals.
+const (
+	keyMost   = 128
+	valueMost = 4096
+	nodeMost  = 253 // a name of the domain name system
+)
+
+// CheckNode returns an error if a name is not one that can be told.
+func CheckNode(name string) error {
+	if len(name) > nodeMost || strings.ContainsFunc(name, func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }) {
+		return fmt.Errorf("%.64q is not a node's name: at most %d letters that can be printed", name, nodeMost)
+	}
+	return nil
+}
+
 // ParseKey reads what Key wrote.
 func ParseKey(key string) ([2]netip.Prefix, error) {
 	var subnets [2]netip.Prefix
+	if len(key) > keyMost {
+		return subnets, fmt.Errorf("%.64q... is too long for a subnet such as 10.244.60.0-24", key)
+	}
 	four, six, both := strings.Cut(key, "&")
 	for i, part := range []string{four, six} {
 		if i == 1 && !both {
@@ -161,6 +182,9 @@ func ParseLease(key string, value []byte) (Lease, error) {
 	if err != nil {
 		return Lease{}, err
 	}
+	if len(value) > valueMost {
+		return Lease{}, fmt.Errorf("value of %s: it has %d bytes, and that of a lease %d at most", key, len(value), valueMost)
+	}
 	var v leaseValue
 	if err := json.Unmarshal(value, &v); err != nil {
 		return Lease{}, fmt.Errorf("value of %s: %w", key, err)
@@ -182,6 +206,9 @@ func ParseLease(key string, value []byte) (Lease, error) {
 	}
 	if !l.Addrs[IPv4].IsValid() && !l.Addrs[IPv6].IsValid() {
 		return Lease{}, fmt.Errorf("value of %s: no public address", key)
+	}
+	if err := CheckNode(l.Node); err != nil {
+		return Lease{}, fmt.Errorf("value of %s: Node: %w", key, err)
 	}
 	switch l.Type {
 	case VXLAN:

@@ -71,11 +71,19 @@ func TestParseLeaseRefuses(t *testing.T) {
 		{"an array", "10.244.1.0-24", `[]`, "cannot unmarshal"},
 		{"a public address of the other family", "10.244.1.0-24", `{"PublicIP":"fd00::1","BackendType":"vxlan"}`, "not an IPv4 address"},
 		{"a public address with a zone", "10.244.1.0-24", `{"PublicIPv6":"fe80::1%eth0","BackendType":"vxlan"}`, "not an IPv6 address"},
+		{"a key as long as a book", strings.Repeat("x", 1<<20), good, "is too long"},
+		{"a value as long as a book", "10.244.1.0-24", `{"PublicIP":"192.168.77.12","BackendType":"vxlan","Node":"` + strings.Repeat("n", 1<<20) + `"}`, "bytes"},
+		{"a name that is too long", "10.244.1.0-24", `{"PublicIP":"192.168.77.12","BackendType":"vxlan","Node":"` + strings.Repeat("n", 254) + `"}`, "at most 253"},
+		{"a name that clears the screen", "10.244.1.0-24", `{"PublicIP":"192.168.77.12","BackendType":"vxlan","Node":"\u001b[2J"}`, "can be printed"},
 		{"no backend", "10.244.1.0-24", `{"PublicIP":"192.168.77.12"}`, "no BackendType"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if l, err := ParseLease(test.key, []byte(test.value)); err == nil || !strings.Contains(err.Error(), test.want) {
+			l, err := ParseLease(test.key, []byte(test.value))
+			if err == nil || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("ParseLease(%s, %s) = %+v, %v, want an error with %q", test.key, test.value, l, err, test.want)
+			}
+			if err != nil && len(err.Error()) > 1000 {
+				t.Errorf("ParseLease tells %d bytes: %.100s...", len(err.Error()), err)
 			}
 		})
 	}

@@ -2,11 +2,14 @@ package etcd
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -80,8 +83,20 @@ func (s *Store) put(v *view, kv *mvccpb.KeyValue) (r subnet.Record, isLease bool
 	return subnet.Record{Lease: lease, Created: kv.CreateRevision, Modified: kv.ModRevision, ID: kv.Lease}, err == nil
 }
 
+// faultName is what a key that is no lease is known by: the key itself, unless it can't
+// be told to people as it is.
+func faultName(key string) string {
+	const most = 64
+	if len(key) <= 2*most && !strings.ContainsFunc(key, func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }) {
+		return key
+	}
+	sum := sha256.Sum256([]byte(key)) // tells it from others that begin alike
+	return fmt.Sprintf("%.*q (%d bytes, SHA-256 %x...)", most/4, key, len(key), sum[:8])
+}
+
 // setFault notes why a key is no lease, or with nil that it is one or is gone.
 func (v *view) setFault(key string, err error) {
+	key = faultName(key)
 	if _, was := v.faults[key]; err == nil && !was {
 		return
 	}
