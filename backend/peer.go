@@ -41,7 +41,7 @@ func (in Input) follows(l subnet.Lease) bool {
 // underlay.
 func (in Input) CheckAddr(a netip.Addr) error {
 	switch {
-	case a.IsLoopback(), a.IsLinkLocalUnicast(), a.IsMulticast(), a.IsUnspecified(), a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+	case !subnet.IsHost(a):
 		return fmt.Errorf("its public address %s is not a host's", a)
 	case a == in.Underlay.Addrs[subnet.FamilyOf(a)], a == in.Self.Addrs[subnet.FamilyOf(a)]:
 		return fmt.Errorf("its public address %s is our own", a)

@@ -140,8 +140,7 @@ func (f *flagValues) config(fs *pflag.FlagSet) (config, error) {
 		}
 		a, err := netip.ParseAddr(text)
 		switch {
-		case err != nil || a.IsLoopback() || a.IsMulticast() || a.IsUnspecified() || a.IsLinkLocalUnicast() || a.Is4In6() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}) || a.Zone() != "" ||
-			subnet.Family(i) == subnet.IPv6 && a.Is4():
+		case err != nil || !subnet.IsHost(a) || subnet.Family(i) == subnet.IPv6 && a.Is4():
 			fault(publicIPFlags[i], "%q is not an address of one host such as %s", text, [2]string{"192.0.2.10", "2001:db8::10"}[i])
 		case c.PublicIP[subnet.FamilyOf(a)].IsValid():
 			fault(publicIPFlags[i], "%s contradicts %s, which --%s gives", a, c.PublicIP[subnet.FamilyOf(a)], publicIPFlags[subnet.IPv4])

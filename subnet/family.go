@@ -23,6 +23,12 @@ func FamilyOf(a netip.Addr) Family {
 	return IPv6
 }
 
+// IsHost reports whether a valid address can be that of one host, as others reach it.
+func IsHost(a netip.Addr) bool {
+	return !a.IsLoopback() && !a.IsMulticast() && !a.IsUnspecified() && !a.IsLinkLocalUnicast() && !a.Is4In6() && a.Zone() == "" &&
+		a != netip.AddrFrom4([4]byte{255, 255, 255, 255})
+}
+
 // Bits is the length of an address in bits.
 func (f Family) Bits() int {
 	if f == IPv4 {

@@ -79,7 +79,7 @@ func TestPickSpreads(t *testing.T) {
 
 func TestPickInAHugePool(t *testing.T) {
 	t.Parallel()
-	n := parse(t, `{"EnableIPv4": false, "EnableIPv6": true, "IPv6Network": "::/0", "IPv6SubnetLen": 126}`)
+	n := parse(t, `{"EnableIPv4": false, "EnableIPv6": true, "IPv6Network": "2000::/3", "IPv6SubnetLen": 126}`)
 	subnets, err := Pick(n, "node1", [2]netip.Prefix{}, nil)
 	if err != nil || !n.Pools[IPv6].Contains(subnets[IPv6]) {
 		t.Errorf("Pick = %v, %v", subnets, err)

@@ -54,6 +54,12 @@ func last(prefix netip.Prefix, length int) netip.Prefix {
 	return netip.PrefixFrom(plus(prefix.Masked().Addr(), hi, lo), length)
 }
 
+// notForPods is loopback, multicast and, of IPv6, what belongs to one link.
+var notForPods = []netip.Prefix{
+	netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("224.0.0.0/4"),
+	netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("ff00::/8"),
+}
+
 // check completes the pool's defaults and returns all that is wrong with it,
 // with the names of the configuration's fields.
 func (p *Pool) check(names poolFields) error {
@@ -69,6 +75,12 @@ func (p *Pool) check(names poolFields) error {
 	if p.Prefix != p.Prefix.Masked() {
 		fault(names.prefix, "%s has bits set behind its prefix length; write %s", p.Prefix, p.Prefix.Masked())
 		p.Prefix = p.Prefix.Masked()
+	}
+	for _, other := range notForPods {
+		if p.Prefix.Overlaps(other) {
+			fault(names.prefix, "%s overlaps %s, whose addresses pods can't have", p.Prefix, other)
+			break
+		}
 	}
 	switch {
 	case p.Len != 0 && p.Len > longest:

@@ -64,6 +64,12 @@ func newReservation(text, node, address string) (subnet.Lease, error) {
 	if err != nil || node == "" {
 		return l, usageError{fmt.Errorf("nobody has %s yet; say with --node and --address for which host it is", text)}
 	}
+	if err := subnet.CheckNode(node); err != nil {
+		return l, usageError{fmt.Errorf("--node: %w", err)}
+	}
+	if !subnet.IsHost(a) {
+		return l, usageError{fmt.Errorf("--address: %s is not an address of one host such as 192.0.2.7", a)}
+	}
 	l.Subnets[subnet.FamilyOf(p.Addr())] = p
 	l.Addrs[subnet.FamilyOf(a)] = a
 	return l, nil

@@ -29,10 +29,30 @@ func (s *Store) Reserve(ctx context.Context, l subnet.Lease) error {
 	there, ok := v.leases.Get(l.Key())
 	if ok {
 		l = there.Lease // its node goes on with what it announces
-	} else if other, taken := overlapping(v.taken(), l); taken {
-		return fmt.Errorf("%s overlaps the lease %s", l, other)
+	} else if err := mayReserve(v, l); err != nil {
+		return err
 	}
 	return s.txn(ctx, "reserve "+l.String(), l.Key(), there.Modified, clientv3.OpPut(s.leaseKey(l.Key()), l.Value()))
+}
+
+// mayReserve returns an error if a lease can't be reserved for a node that has none
+// yet, or keeps another node from its own.
+func mayReserve(v *view, l subnet.Lease) error {
+	if other, taken := overlapping(v.taken(), l); taken {
+		return fmt.Errorf("%s overlaps the lease %s", l, other)
+	}
+	if has, ok := v.find(func(r subnet.Lease) bool { return r.Node == l.Node }); ok {
+		return fmt.Errorf("%s has the lease %s; release that first", l.Node, has.Lease)
+	}
+	if has, ok := v.find(l.SharesAddr); ok {
+		return fmt.Errorf("%s is that of the lease %s", l.AddrText(), has.Lease)
+	}
+	for _, a := range l.Addrs {
+		if a.IsValid() && v.network.Has(a) {
+			return fmt.Errorf("%s is one of the pods' network, and none that nodes reach each other at", a)
+		}
+	}
+	return nil
 }
 
 // Release deletes a lease. Its node takes another one, or the same again, if it

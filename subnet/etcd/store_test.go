@@ -1018,6 +1018,17 @@ func TestReserveAndRelease(t *testing.T) {
 	}
 	fresh := inside
 	fresh.Subnets[subnet.IPv4] = netip.MustParsePrefix("10.244.77.0/24")
+	for _, test := range []struct{ name, node, addr, want string }{
+		{"a node that has a lease", l.Node, "192.0.2.77", "node1 has the lease " + l.String()},
+		{"the address of another node", "node2", "192.0.2.10", "192.0.2.10 is that of the lease " + l.String()},
+		{"an address of the pods", "node2", "10.244.3.4", "10.244.3.4 is one of the pods' network"},
+	} {
+		wrong := fresh
+		wrong.Node, wrong.Addrs[subnet.IPv4] = test.node, netip.MustParseAddr(test.addr)
+		if err := operator.Reserve(t.Context(), wrong); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("Reserve for %s = %v, want an error with %q", test.name, err, test.want)
+		}
+	}
 	if err := operator.Reserve(t.Context(), fresh); err != nil {
 		t.Fatal(err)
 	}
