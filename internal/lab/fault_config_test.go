@@ -94,6 +94,33 @@ func TestConfigurationChangesWhileRunning(t *testing.T) {
 			wantNoneLost(t, probe)
 		})
 	}
+	for _, tt := range []struct{ name, value string }{
+		{"does not hold our subnet", `{"Network":"10.99.0.0/16"}`},
+		{"is no use", `[]`},
+	} {
+		t.Run("the address changes while the network "+tt.name, func(t *testing.T) {
+			kv, _ := l.read(t, configKey)
+			log := v.journal(t)
+			l.put(t, configKey, tt.value)
+			heals(t, log.tells(t, "the network configuration is not followed"))
+			from, to := v.Addr(), v.Addr().Next().Next().Next().Next()
+			for range 2 { // there and back
+				v.sh(t, fmt.Sprintf("ip address del %s/24 dev eth0; ip address add %s/24 dev eth0; ip route replace default via 192.0.2.1", from, to))
+				heals(t, func() error {
+					if text := rows(t.Context(), v.far.host); !strings.Contains(text, "dst "+to.String()+" ") {
+						return fmt.Errorf("%s: no FDB row to %s:\n%s", v.far.host.Name, to, text)
+					}
+					return nil
+				})
+				from, to = to, from
+			}
+			l.put(t, configKey, string(kv.Value))
+			heals(t, log.tells(t, "the network configuration is followed again"))
+			for i, h := range l.Nodes() {
+				heals(t, rowsAre(t, h, right[i]))
+			}
+		})
+	}
 	t.Run("deleted", func(t *testing.T) {
 		kv, _ := l.read(t, configKey)
 		log, probe := v.journal(t), v.probe(t)

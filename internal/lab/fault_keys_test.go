@@ -35,8 +35,9 @@ var garbages = []garbage{
 	{"a string", freeKey, `"x"`, "cannot unmarshal string"},
 	{"fields of other types", freeKey, `{"PublicIP":7,"BackendType":[]}`, "cannot unmarshal"},
 	{"binary", freeKey, "\x00\xff\xfe\x80", "invalid character"},
-	{"nested deeper than any parser goes", freeKey, strings.Repeat("[", 20_000), "exceeded max depth"},
-	{"half a megabyte", freeKey, `{"Node":"` + strings.Repeat("x", 500_000) + `"}`, "no public address"},
+	{"nested deeper than any parser goes", freeKey, strings.Repeat("[", 20_000), "it has 20000 bytes"},
+	{"half a megabyte", freeKey, `{"Node":"` + strings.Repeat("x", 500_000) + `"}`, "it has 500011 bytes"},
+	{"a name that clears the screen", freeKey, `{"PublicIP":"192.0.2.249","BackendType":"vxlan","Node":"\u001b[2J"}`, "is not a node's name"},
 
 	{"no backend", freeKey, `{"PublicIP":"192.0.2.240"}`, "no BackendType"},
 	{"another backend", freeKey, `{"PublicIP":"192.0.2.240","BackendType":"host-gw"}`, "its backend is"},
@@ -88,6 +89,7 @@ var garbages = []garbage{
 	{"key in another spelling", "10.244.240.0-024", withAddr(goodAddr), "is not a subnet"},
 	{"key in IPv4-mapped form", "::ffff:10.244.240.0-120", withAddr(goodAddr), "is not an IPv4 subnet"},
 	{"key with a newline", "10.244.240.0-24\n", withAddr(goodAddr), "is not a subnet"},
+	{"key as long as a book", strings.Repeat("x", 500_000), withAddr(goodAddr), "is too long for a subnet"},
 	{"key in binary", "\x00\xff", withAddr(goodAddr), "is not a subnet"},
 }
 
