@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,6 +34,7 @@ type daemon struct {
 	graceOver    chan struct{} // size one; sent when etcd had time enough to tell of all peers again, tend receives
 	ask          chan struct{} // the watchdog sends, tend receives
 	kernel       *kernel.Kernel
+	jumps        []backend.Jump    // that the kernel was opened for
 	guard        backend.GuardMode // as far as the kernel can
 	firewall     backend.Tool      // that was given, or suits the host
 	rec          *backend.Reconciler
@@ -112,7 +114,11 @@ func (d *daemon) openKernel(s site) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	jumps := firewall.Jumps(s.input(d.config, backend.Input{}))
 	if d.kernel != nil {
+		if d.rec == nil && !slices.Equal(jumps, d.jumps) {
+			return errors.New("the network has other families than when this start looked at the host; start tulled again")
+		}
 		return nil
 	}
 	if err := d.chooseFirewall(); err != nil {
@@ -135,7 +141,7 @@ func (d *daemon) openKernel(s site) error {
 		}
 	}
 	k.Own(former(d.config)...)
-	d.kernel = k
+	d.kernel, d.jumps = k, jumps
 	d.metrics.guard(k.Drops)
 	return nil
 }

@@ -53,6 +53,35 @@ func TestAddressChangesDuringTheStart(t *testing.T) {
 	}
 }
 
+// TestNetworkChangesDuringTheStart gives the network another family when the start
+// has looked at it and not yet taken a lease. The node can't go on with what it has
+// opened, and says so to who starts it again.
+func TestNetworkChangesDuringTheStart(t *testing.T) {
+	t.Parallel()
+	l := up(t, Options{Nodes: 1})
+	node := l.Nodes()[0]
+	stopDaemon(t, node, unix.SIGTERM)
+	l.del(t, subnetsDir+"10.244.193.0-24")
+	if _, err := node.Exec(t.Context(), "rm", daemonMemory); err != nil {
+		t.Fatal(err)
+	}
+	log, space := node.journal(t), l.fillEtcd(t)
+	if err := node.StartDaemon(t.Context(), "--firewall=iptables"); err != nil {
+		t.Fatal(err)
+	}
+	heals(t, log.tells(t, "etcd gives no answer, or none that helps"))
+	l.del(t, configKey)
+	space()
+	heals(t, log.tells(t, "waiting for a network"))
+	if err := l.SetNetwork(t.Context(), "--network=10.244.0.0/16", "--ipv6-network=fd42::/48"); err != nil {
+		t.Fatal(err)
+	}
+	wantExit(t, node)
+	log.wantOnce(t, "the network has other families than when this start looked at the host")
+	startReady(t, node, "--firewall=iptables")
+	wantRight(t, node)
+}
+
 // fillEtcd has etcd take no more, as when its disk is full, until what it returns is
 // called.
 func (l *Lab) fillEtcd(t *testing.T) (space func()) {
