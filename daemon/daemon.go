@@ -114,7 +114,7 @@ func (d *daemon) openKernel(s site) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	jumps := firewall.Jumps(s.input(d.config, backend.Input{}))
+	jumps := d.jumpsOf(s)
 	if d.kernel != nil {
 		if d.rec == nil && !slices.Equal(jumps, d.jumps) {
 			return errors.New("the network has other families than when this start looked at the host; start tulled again")
@@ -144,6 +144,11 @@ func (d *daemon) openKernel(s site) error {
 	d.kernel, d.jumps = k, jumps
 	d.metrics.guard(k.Drops)
 	return nil
+}
+
+// jumpsOf is those that could be ours for a site.
+func (d *daemon) jumpsOf(s site) []backend.Jump {
+	return firewall.Jumps(s.input(d.config, backend.Input{}))
 }
 
 // kernelConfig says what is ours in the kernel, and what to write rules with.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -55,13 +56,15 @@ func (d *daemon) tend(ctx context.Context) error {
 		case <-d.moved:
 		default:
 		}
-		d.survey()
+		if err := d.survey(); err != nil {
+			return err
+		}
 	}
 }
 
 // survey looks at the host again and settles on what it finds. As long as
-// nothing can be found, all stays as it is.
-func (d *daemon) survey() {
+// nothing can be found, all stays as it is. The error says what takes another start.
+func (d *daemon) survey() error {
 	d.mu.Lock()
 	network, fault := d.site.network, error(nil)
 	switch s := d.snapshot; {
@@ -83,14 +86,22 @@ func (d *daemon) survey() {
 
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if err == nil && !slices.Equal(d.jumpsOf(found), d.jumps) {
+		over := found.underlay.Family
+		if network.Underlay()[0] != d.site.network.Underlay()[0] {
+			return fmt.Errorf("packets between nodes travel over %s from now on, which this run has not opened the host's firewalls for; start tulled again", over)
+		}
+		// It may be a moment in which somebody changes an address.
+		err = fmt.Errorf("%s has addresses of %s alone by now; restart tulled if that is to stay", found.underlay.Dev, over)
+	}
 	d.badUnderlay.set(faultOf("underlay", err))
 	if err != nil {
-		return
+		return nil
 	}
 	d.candidates, d.doubted = candidates, subnet.Leases{}
 	found.self = d.site.self
 	if found.same(d.site) {
-		return
+		return nil
 	}
 	moved := found.underlay.Addrs != d.site.underlay.Addrs
 	if !found.underlay.Equal(d.site.underlay) {
@@ -107,6 +118,7 @@ func (d *daemon) survey() {
 	if d.store != nil {
 		d.store.Renew()
 	}
+	return nil
 }
 
 // doubt holds the choice of the underlay against what the other nodes say, when

@@ -272,6 +272,50 @@ func TestNetworkGoesOverIPv6(t *testing.T) {
 	}
 }
 
+// The same with pods of IPv4 alone, where nothing of IPv6 was needed before: each node
+// ends, and goes over when its supervisor has started it again.
+func TestPodsOfIPv4GoOverIPv6(t *testing.T) {
+	t.Parallel()
+	for _, tool := range []string{"iptables", "nftables"} {
+		t.Run(tool, func(t *testing.T) {
+			t.Parallel()
+			l := up(t, Options{Nodes: 2, Pods: 1, Families: families(t, "4"), Underlay: families(t, "46"), Firewall: tool})
+			node := l.Nodes()[0]
+			four, right := node.Addrs[subnet.IPv4].String(), rows(t.Context(), node)
+			if _, err := node.Exec(t.Context(), "ip", "address", "del", four+"/24", "dev", "eth0"); err != nil {
+				t.Fatal(err)
+			}
+			heals(t, node.journal(t).tells(t, "eth0 has addresses of IPv6 alone by now"))
+			if _, err := node.Exec(t.Context(), "sh", "-ec", "ip address add "+four+"/24 dev eth0; ip route replace default via 192.0.2.1"); err != nil {
+				t.Fatal(err)
+			}
+			heals(t, rowsAre(t, node, right))
+			logs := []journal{l.Nodes()[0].journal(t), l.Nodes()[1].journal(t)}
+			if err := l.SetNetwork(t.Context(), append(l.networkFlags(), "--ipv6-underlay=true")...); err != nil {
+				t.Fatal(err)
+			}
+			for i, h := range l.Nodes() {
+				wantExit(t, h)
+				logs[i].wantOnce(t, "packets between nodes travel over IPv6 from now on")
+				startReady(t, h)
+			}
+			for _, h := range l.Nodes() {
+				heals(t, func() error {
+					want := "local " + h.Addrs[subnet.IPv6].String() + " "
+					if text := rows(t.Context(), h); !strings.Contains(text, want) || !strings.Contains(text, " dst "+l.Nodes()[0].Addrs[subnet.IPv6].String()) && h != l.Nodes()[0] {
+						return fmt.Errorf("%s: no device has %q, or no way leads there:\n%s", h.Name, want, text)
+					}
+					return nil
+				})
+				wantRight(t, h)
+			}
+			if _, err := fetchNoise(t.Context(), l.Pods[0], l.Pods[1], subnet.IPv4, transferMB); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // Hosts that have IPv6 off for all their devices carry the pods' all the same.
 func TestHostsWithIPv6Off(t *testing.T) {
 	t.Parallel()
