@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -316,6 +318,16 @@ func (d *daemon) passed(p backend.Pass) {
 	}
 	d.written = true
 	d.publish()
+}
+
+// withdraw takes the subnet file away: no pod may get an address that is another
+// node's by now.
+func withdraw(c config) error {
+	err := os.Remove(c.SubnetFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // publish writes the subnet file, if it is not there as it should be, and makes

@@ -78,6 +78,9 @@ func run(ctx context.Context, c config, log *zap.Logger) error {
 	if errors.Is(err, etcd.ErrTaken) {
 		err = errors.Join(err, disown(c))
 	}
+	if errors.Is(err, etcd.ErrLost) {
+		err = errors.Join(err, withdraw(c))
+	}
 	if told.Err() != nil && errors.Is(err, context.Canceled) {
 		log.Info("stopping; pods go on as they are, and the lease stays for its time", zap.Duration("ttl", c.TTL))
 		return nil

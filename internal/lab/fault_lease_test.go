@@ -143,6 +143,9 @@ func TestFaultsOfTheLease(t *testing.T) {
 		if kv, ok := l.read(t, subnetsDir+key); !ok || string(kv.Value) != theirs {
 			t.Errorf("the other node's lease became %s", kv.Value)
 		}
+		if file, err := v.Subnet(); err == nil {
+			t.Errorf("pods could still get addresses of %v", file.Subnets)
+		}
 	})
 	if err := l.StopEtcd(t.Context(), unix.SIGKILL); err != nil {
 		t.Fatal(err)

@@ -71,6 +71,9 @@ func (s *Store) acquire(ctx context.Context, h *held) (v *view, wrote bool, err 
 		won, err := s.write(ctx, v, chosen, h)
 		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
 			fresh = 0 // it ran out just now
+			if err := s.pause(ctx); err != nil {
+				return nil, false, err
+			}
 			continue
 		}
 		if won {

@@ -22,6 +22,9 @@ type Claim struct {
 // ErrTaken says that another node has what this node claims.
 var ErrTaken = errors.New("taken by another node")
 
+// ErrLost is the ErrTaken of a subnet that this node had.
+var ErrLost = fmt.Errorf("%w", ErrTaken)
+
 // choice is the lease that a node should hold, and the record that it replaces.
 type choice struct {
 	lease subnet.Lease
@@ -53,7 +56,7 @@ func choose(v *view, c Claim) (choice, error) {
 	}
 	if c.Only { // whatever the network is by now: pods have its addresses
 		if other, taken := overlapping(others(v, old), lease); taken {
-			return choice{}, fmt.Errorf("our subnet is lost to %s: %w", other, ErrTaken)
+			return choice{}, fmt.Errorf("our subnet is lost to %s: %w", other, ErrLost)
 		}
 		return choice{lease, old}, nil
 	}

@@ -77,7 +77,7 @@ func (s *Store) pause(ctx context.Context) error {
 }
 
 // checkOwn looks for our lease in what etcd holds. It wakes Keep if the lease is
-// not there, and returns ErrTaken if another node has overwritten it.
+// not there, and returns ErrLost if another node has overwritten it.
 func (s *Store) checkOwn(v *view) error {
 	h := s.holding()
 	r, ok := v.leases.Get(h.lease.Key())

@@ -16,7 +16,7 @@ import (
 // Watch calls emit with a Snapshot of what etcd holds, and again whenever that
 // changes, until ctx ends. Changes that come together may be told as one. While
 // etcd is away nothing is told; when it is back, whatever it holds then. Watch
-// returns ErrTaken when another node overwrites our lease.
+// returns ErrLost when another node overwrites our lease.
 func (s *Store) Watch(ctx context.Context, emit func(subnet.Snapshot)) error {
 	var again restarts
 	for {
@@ -165,5 +165,5 @@ func (s *Store) sameAs(ctx context.Context, v *view) error {
 
 func takenBy(ours, theirs subnet.Lease) error {
 	return fmt.Errorf("our lease %s was overwritten (%w) by %q at %s: two nodes have the same name or public address; "+
-		"give each its own --node-name and --public-ip", ours, ErrTaken, theirs.Node, theirs.AddrText())
+		"give each its own --node-name and --public-ip", ours, ErrLost, theirs.Node, theirs.AddrText())
 }
