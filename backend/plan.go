@@ -76,6 +76,15 @@ func (p *Plan) Faults() map[string]error { return p.faults }
 // not come yet, by their key. Nothing leads there, and that is no fault.
 func (p *Plan) Awaited() map[string]bool { return p.awaited }
 
+// Holder finds the lease, by its key, with an address: in its subnet, or that of its
+// node. It costs the same however many there are.
+func (p *Plan) Holder(a netip.Addr) (key string, ok bool) {
+	if key, ok = p.addrs[a]; ok || !a.IsValid() {
+		return key, ok
+	}
+	return p.subnets.overlap(host(a))
+}
+
 // Rows is the rows that lead to a peer, or nil if it is left out.
 func (p *Plan) Rows(l subnet.Lease) []Entry {
 	how, ok := p.peers[l.Key()]

@@ -93,6 +93,16 @@ func planDependsOnLeasesAlone(t *testing.T, b backend.Backend, in backend.Input)
 			if got, want := fmt.Sprint(changes), fmt.Sprint(backend.Diff(state, before)); got != want {
 				t.Fatalf("seed %d, step %d: Follow = %s, want %s", seed, step, got, want)
 			}
+			for rec := range leases.All() {
+				if plan.Rows(rec.Lease) == nil {
+					continue
+				}
+				for _, a := range []netip.Addr{rec.Subnets[subnet.IPv4].Addr().Next(), rec.Addrs[subnet.IPv4]} {
+					if key, _ := plan.Holder(a); key != rec.Key() {
+						t.Fatalf("seed %d, step %d: Holder(%s) = %q, want %s", seed, step, a, key, rec.Key())
+					}
+				}
+			}
 		}
 	}
 }

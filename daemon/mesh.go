@@ -116,15 +116,14 @@ func (l peersOnly) Accept() (net.Conn, error) {
 // inside the overlay: its own there or, by a plain route, that of the underlay.
 func (d *daemon) isNode(a netip.Addr) bool {
 	d.mu.Lock()
-	leases, here := d.leases, d.site
-	d.mu.Unlock()
-	f, direct := subnet.FamilyOf(a), here.network.Backend.DirectRouting
-	for r := range leases.All() {
-		if here.overlayAddrs(r.Lease)[f] == a || direct && r.Addrs[f] == a {
-			return true
-		}
+	defer d.mu.Unlock()
+	key, ok := d.plan.Holder(a)
+	if !ok {
+		return false
 	}
-	return false
+	r, ok := d.leases.Get(key)
+	f := subnet.FamilyOf(a)
+	return ok && (d.site.overlayAddrs(r.Lease)[f] == a || d.site.network.Backend.DirectRouting && r.Addrs[f] == a)
 }
 
 // reached is what this node knows of its peers.
