@@ -96,6 +96,7 @@ func (d *daemon) survey() error {
 	}
 	d.badUnderlay.set(faultOf("underlay", err))
 	if err != nil {
+		_ = d.claims.serve(d.site) // and not what was about to come
 		return nil
 	}
 	d.candidates, d.doubted = candidates, subnet.Leases{}
