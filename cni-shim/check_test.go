@@ -140,3 +140,29 @@ func TestDifferencesOfEqualWiringsAreNone(t *testing.T) {
 		t.Errorf("differences(same) = %s, want none", strings.Join(got, "; "))
 	}
 }
+
+// What a runtime or a plugin before us left out of a result is told and not stumbled over.
+func TestPrevResultThatIsNotWhole(t *testing.T) {
+	t.Parallel()
+	h, p := newHost(t, oneFamily), newPod(t, "pod1")
+	for _, tt := range []struct{ name, prev, text string }{
+		{"an interface that is null", `"interfaces": [null]`, "prevResult: interfaces[0] is null"},
+		{"an address that is null", `"ips": [null]`, "prevResult: ips[0] has no address"},
+		{"an address that is missing", `"ips": [{"interface": 0}]`, "prevResult: ips[0] has no address"},
+		{"an address that is null after a good one", `"ips": [{"address": "192.0.2.5/24"}, null]`, "prevResult: ips[1] has no address"},
+		{"an interface that there is not", `"ips": [{"address": "192.0.2.5/24", "interface": 1}]`, "prevResult: ips[0].interface: 1 is none of the 1 interfaces"},
+		{"an interface before the first", `"ips": [{"address": "192.0.2.5/24", "interface": -1}]`, "prevResult: ips[0].interface: -1 is none"},
+		{"a route that is null", `"routes": [null]`, "prevResult: routes[0] has no destination"},
+		{"a route to nowhere", `"routes": [{"gw": "192.0.2.1"}]`, "prevResult: routes[0] has no destination"},
+	} {
+		prev := `{"cniVersion": "1.1.0", "interfaces": [{"name": "eth0", "sandbox": "x"}], ` + tt.prev + `}`
+		list := h.conf("1.1.0", `"prevResult": `+prev)
+		for _, verb := range []string{"ADD", "CHECK"} {
+			wantError(t, verb+" with "+tt.name, h.refusal(list, p, verb), types.ErrDecodingFailure, tt.text)
+		}
+		if err := h.refusal(list, p, "DEL"); err != nil {
+			t.Errorf("DEL with %s: %v", tt.name, err)
+		}
+	}
+	h.wantNothing("results that are not whole")
+}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log"
@@ -180,6 +181,23 @@ func (h *host) check(list *libcni.NetworkConfigList, p *testPod) error {
 
 func (h *host) status(list *libcni.NetworkConfigList) error {
 	return h.do(func() error { return h.cni.GetStatusNetworkList(h.Context(), list) })
+}
+
+// refusal runs the plugin itself, without the runtime's library, and returns the error that
+// it prints.
+func (h *host) refusal(list *libcni.NetworkConfigList, p *testPod, verb string) error {
+	h.Helper()
+	cmd := h.verb(filepath.Join(pluginDir, "tulle"), list, p, verb)
+	var out []byte
+	err := h.do(func() (err error) { out, err = cmd.Output(); return err })
+	if err == nil {
+		return nil
+	}
+	told := &types.Error{}
+	if json.Unmarshal(out, told) != nil || told.Code == 0 {
+		return fmt.Errorf("%s: %w, and prints %q", verb, err, out)
+	}
+	return told
 }
 
 // ports are the names of the bridge's ports.

@@ -70,5 +70,32 @@ func prevResult(c netconf) (*current.Result, error) {
 	if err != nil {
 		return nil, invalid(err)
 	}
+	if err := whole(r); err != nil {
+		return nil, invalid(err)
+	}
 	return r, nil
+}
+
+// whole refuses what the library lets pass and nobody can pass on: entries that are
+// null, and an address or a route that leads nowhere.
+func whole(r *current.Result) error {
+	for n, i := range r.Interfaces {
+		if i == nil {
+			return fmt.Errorf("interfaces[%d] is null", n)
+		}
+	}
+	for n, ip := range r.IPs {
+		if ip == nil || !prefixOf(&ip.Address).IsValid() {
+			return fmt.Errorf("ips[%d] has no address", n)
+		}
+		if ip.Interface != nil && (*ip.Interface < 0 || *ip.Interface >= len(r.Interfaces)) {
+			return fmt.Errorf("ips[%d].interface: %d is none of the %d interfaces", n, *ip.Interface, len(r.Interfaces))
+		}
+	}
+	for n, rt := range r.Routes {
+		if rt == nil || !prefixOf(&rt.Dst).IsValid() {
+			return fmt.Errorf("routes[%d] has no destination", n)
+		}
+	}
+	return nil
 }
