@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -83,26 +84,37 @@ func flock(fd, how int) error {
 }
 
 func (d *directory) openFile(name string, flags int) (int, error) {
-	fd, err := unix.Openat(d.fd(), name, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	// Without O_NONBLOCK a pipe that somebody put here would hold us up.
+	fd, err := unix.Openat(d.fd(), name, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return -1, &os.PathError{Op: "open", Path: d.path + "/" + name, Err: err}
 	}
 	return fd, nil
 }
 
-// read returns the text of a file, which is never long.
+// textMost is more than any text here has: a container's ID comes in an environment
+// variable, of which the kernel takes 128 KiB.
+const textMost = 1 << 18
+
+// read returns the text of a file.
 func (d *directory) read(name string) (string, error) {
 	fd, err := d.openFile(name, unix.O_RDONLY)
 	if err != nil {
 		return "", err
 	}
 	defer unix.Close(fd)
-	text := make([]byte, 1024)
-	n, err := unix.Read(fd, text)
-	if err != nil {
-		return "", &os.PathError{Op: "read", Path: d.path + "/" + name, Err: err}
+	text := make([]byte, 0, 1024)
+	for len(text) < textMost {
+		n, err := unix.Read(fd, text[len(text):cap(text)])
+		if err != nil {
+			return "", &os.PathError{Op: "read", Path: d.path + "/" + name, Err: err}
+		}
+		if text = text[:len(text)+n]; len(text) < cap(text) {
+			break
+		}
+		text = slices.Grow(text, len(text))
 	}
-	return string(text[:n]), nil
+	return string(text), nil
 }
 
 // write replaces the text of a file.
@@ -111,11 +123,19 @@ func (d *directory) write(name, text string) error {
 	if err != nil {
 		return err
 	}
-	_, err = unix.Write(fd, []byte(text))
-	if err = errors.Join(err, unix.Close(fd)); err != nil {
+	if err = errors.Join(writeAll(fd, text), unix.Close(fd)); err != nil {
 		return &os.PathError{Op: "write", Path: d.path + "/" + name, Err: err}
 	}
 	return nil
+}
+
+// writeAll takes a text that was written in part for an error: the disk is full.
+func writeAll(fd int, text string) error {
+	n, err := unix.Write(fd, []byte(text))
+	if err == nil && n < len(text) {
+		return unix.ENOSPC
+	}
+	return err
 }
 
 // remove removes a file; one that is gone already is no error.

@@ -13,6 +13,7 @@ import (
 	"github.com/containernetworking/cni/libcni"
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 func (h *host) dir() string { return filepath.Join(h.dataDir, "tulle") }
@@ -340,6 +341,35 @@ func TestNoSymbolicLinkIsFollowed(t *testing.T) {
 			t.Errorf("written through the link: %v (%v)", entries, err)
 		}
 	})
+}
+
+// To open a pipe is to wait for somebody at its other end.
+func TestPipeHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{lockName, lastNamePrefix + "0", marksName, "10.244.60.2", p1Host + "_10.244.60.2"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h, p := newHost(t, oneFamily), newPod(t, "pod1")
+			if err := os.MkdirAll(h.dir(), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := unix.Mkfifo(filepath.Join(h.dir(), name), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			list := h.conf("1.1.0", "")
+			for _, verb := range []string{"ADD", "DEL"} {
+				cmd := h.verb(filepath.Join(pluginDir, "tulle"), list, p, verb)
+				if err := h.do(cmd.Start); err != nil {
+					t.Fatal(err)
+				}
+				ended := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
+				_ = cmd.Wait() // may be refused
+				if !ended.Stop() {
+					t.Fatalf("%s waits for the other end of the pipe %s", verb, name)
+				}
+			}
+		})
+	}
 }
 
 func TestFilesAreForTheirOwnerAlone(t *testing.T) {

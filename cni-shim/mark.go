@@ -5,11 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
-
-	"golang.org/x/sys/unix"
 )
 
 // Marks are addresses whose last holder had a MAC that did not follow from its
@@ -21,28 +18,19 @@ import (
 // marksKept is how many there may be. It is how many neighbours a kernel keeps
 // (gc_thresh3), and keeps the file small where addresses never come again, as in an
 // IPv6 subnet.
-const (
-	marksKept = 1024
-	lineMost  = 40 // bytes of an IPv6 address in full, and the end of the line
-)
+const marksKept = 1024
 
 // marks are the marked addresses. Lines that are none are left out.
 func (d *directory) marks() ([]netip.Addr, error) {
-	fd, err := d.openFile(marksName, unix.O_RDONLY)
+	text, err := d.read(marksName)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read which addresses to announce: %w", err)
 	}
-	defer unix.Close(fd)
-	text := make([]byte, marksKept*lineMost)
-	n, err := unix.Read(fd, text)
-	if err != nil {
-		return nil, &os.PathError{Op: "read", Path: d.path + "/" + marksName, Err: err}
-	}
 	var marks []netip.Addr
-	for line := range strings.Lines(string(text[:n])) {
+	for line := range strings.Lines(text) {
 		if a, err := netip.ParseAddr(strings.TrimSuffix(line, "\n")); err == nil && a.Zone() == "" {
 			marks = append(marks, a)
 		}

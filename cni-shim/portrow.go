@@ -1,7 +1,9 @@
 package main
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -13,19 +15,43 @@ import (
 // name for a person.
 func owner(network string, a attachment, label string) string {
 	const most = 127 // what nft(8) shows
-	text := network + " " + a.hostName() + " " + label
+	text := brief(network) + " " + a.hostName() + " " + label
 	return strings.ToValidUTF8(text[:min(len(text), most)], "")
 }
 
-// parseOwner is the other way round; both are empty when owner did not make the
-// comment.
-func parseOwner(comment string) (network, hostName string) {
-	network, rest, _ := strings.Cut(comment, " ")
-	hostName, _, _ = strings.Cut(rest, " ")
-	if !isHostName(hostName) {
-		return "", ""
+// brief is the name of a network, or, where it is so long that there would be no room
+// for the veth, its beginning and a digest. A name has no tilde.
+func brief(network string) string {
+	const most, digits = 80, 16
+	if len(network) <= most {
+		return network
 	}
-	return network, hostName
+	sum := sha256.Sum256([]byte(network))
+	return network[:most-digits-1] + "~" + hex.EncodeToString(sum[:])[:digits]
+}
+
+// ownerOf is the host's end of the veth of a row of the network; empty when the comment
+// is that of another network, or none that owner made.
+func ownerOf(comment, network string) (hostName string) {
+	if rest, ok := strings.CutPrefix(comment, brief(network)+" "); ok {
+		return hostNameIn(rest)
+	}
+	return ""
+}
+
+// anyOwner is the host's end of the veth of a row of whatever network; empty when owner
+// did not make the comment.
+func anyOwner(comment string) (hostName string) {
+	_, rest, _ := strings.Cut(comment, " ")
+	return hostNameIn(rest)
+}
+
+func hostNameIn(rest string) string {
+	name, _, _ := strings.Cut(rest, " ")
+	if !isHostName(name) {
+		return ""
+	}
+	return name
 }
 
 // portRow is one row of a map or set, comparable.

@@ -69,3 +69,33 @@ func TestNamesThatCannotBeAreRefused(t *testing.T) {
 		t.Errorf("links of the host: %v, want lo alone", linkNames(t, h.Handle))
 	}
 }
+
+// The specification bounds neither: what is kept of a pod must be found by them all the same.
+func TestLongNames(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, oneFamily)
+	for _, tt := range []struct{ name, network, id string }{
+		{"a container", "tulle", strings.Repeat("c", 3000)},
+		{"a container as long as can be", "tulle", strings.Repeat("c", 120_000)},
+		{"a network", strings.Repeat("n", 250), "pod1"},
+	} {
+		p := newPod(t, tt.id)
+		list := h.network(tt.network, "1.1.0", allWishes)
+		if err := h.refusal(list, p, "ADD"); err != nil {
+			t.Fatalf("ADD with the name of %s: %v", tt.name, err)
+		}
+		if err := h.gc(list, p); err != nil {
+			t.Errorf("GC with the name of %s: %v", tt.name, err)
+		}
+		if got := h.reserved(tt.network); len(got) != 1 {
+			t.Errorf("with the name of %s reserved are %v after a GC that keeps it, want one address", tt.name, got)
+		}
+		if err := h.refusal(list, p, "DEL"); err != nil {
+			t.Errorf("DEL with the name of %s: %v", tt.name, err)
+		}
+		if got := h.reserved(tt.network); len(got) > 0 {
+			t.Errorf("with the name of %s still reserved: %v", tt.name, got)
+		}
+		h.wantNothing("DEL with the name of " + tt.name)
+	}
+}

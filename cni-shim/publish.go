@@ -58,7 +58,7 @@ func (f firewall) takeOver(h *netlink.Handle, network string, a attachment, rows
 		if !slices.ContainsFunc(rows, func(w portRow) bool { return w.Family == r.Family && w.Set == r.Set && w.Key == r.Key }) {
 			continue
 		}
-		if in, name := parseOwner(r.Owner); in != network || name != a.hostName() {
+		if ownerOf(r.Owner, network) != a.hostName() {
 			alive, err := lives(h, r.Owner)
 			if err != nil {
 				return err
@@ -74,7 +74,7 @@ func (f firewall) takeOver(h *netlink.Handle, network string, a attachment, rows
 
 // lives reports whether the veth that a row's comment names is there.
 func lives(h *netlink.Handle, comment string) (bool, error) {
-	_, name := parseOwner(comment)
+	name := anyOwner(comment)
 	if name == "" {
 		return true, nil // of somebody whom we do not know
 	}
@@ -101,8 +101,8 @@ func (f firewall) withdraw(network string, gone func(hostName string) bool) erro
 			return err
 		}
 		rows = slices.DeleteFunc(rows, func(r portRow) bool {
-			in, name := parseOwner(r.Owner)
-			return in != network || !gone(name)
+			name := ownerOf(r.Owner, network)
+			return name == "" || !gone(name)
 		})
 		if len(rows) == 0 {
 			return nil

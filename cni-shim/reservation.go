@@ -104,7 +104,7 @@ func (d *directory) take(a attachment, addr netip.Addr, ownMAC bool) (bool, erro
 		return false, fmt.Errorf("reserve %s: %w", addr, err)
 	}
 	d.open = append(d.open, fd)
-	if _, err = unix.Write(fd, []byte(a.text())); err == nil {
+	if err = writeAll(fd, a.text()); err == nil {
 		err = flock(fd, unix.LOCK_EX)
 	}
 	step("index")

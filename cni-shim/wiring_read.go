@@ -119,7 +119,7 @@ func havePorts(c netconf, a attachment) ([]portRow, error) {
 	}
 	var own []portRow
 	for _, r := range rows {
-		if network, hostName := parseOwner(r.Owner); network == c.Name && hostName == a.hostName() {
+		if ownerOf(r.Owner, c.Name) == a.hostName() {
 			r.Owner = ""
 			own = append(own, r)
 		}
