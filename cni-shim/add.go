@@ -33,6 +33,14 @@ func add(args *skel.CmdArgs) error {
 		return fmt.Errorf("open netlink: %w", err)
 	}
 	defer h.Close()
+	store, err := openIPAM(conf)
+	if err != nil {
+		return err
+	}
+	defer store.close()
+	if err := store.exclude(args.ContainerID); err != nil {
+		return err
+	}
 
 	// With this the reservations of an attempt that died are told from those
 	// of a pod that lives.
@@ -42,11 +50,6 @@ func add(args *skel.CmdArgs) error {
 		return fmt.Errorf("the pod has an interface %s already (%s, index %d): CNI_IFNAME must name a new one",
 			args.IfName, taken.Type(), taken.Attrs().Index)
 	}
-	store, err := openIPAM(conf)
-	if err != nil {
-		return err
-	}
-	defer store.close()
 	result, undo, err := plan.run(h, p, store)
 	if err == nil {
 		err = types.PrintResult(result, conf.CNIVersion)

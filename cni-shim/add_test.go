@@ -3,10 +3,13 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -287,6 +290,32 @@ func TestAddThatFailsLeavesNothing(t *testing.T) {
 				t.Errorf("the pod had the links %v and now has %v", before, after)
 			}
 		})
+	}
+}
+
+// A runtime that cannot hear the result does not know the pod's address, and may be gone.
+func TestAddThatNobodyHearsIsTakenBack(t *testing.T) {
+	t.Parallel()
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	r, closed, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closed.Close()
+	r.Close()
+	for name, out := range map[string]*os.File{"a full disk": full, "a pipe that nobody reads": closed} {
+		h, p := newHost(t, oneFamily), newPod(t, "pod1")
+		cmd := h.verb(filepath.Join(pluginDir, "tulle"), h.conf("1.1.0", allWishes), p, "ADD")
+		cmd.Stdout = out
+		var exit *exec.ExitError
+		if err := h.do(cmd.Run); !errors.As(err, &exit) || exit.ExitCode() != 1 {
+			t.Errorf("ADD whose result goes to %s: %v, want status 1", name, err)
+		}
+		h.wantNothing("ADD whose result goes to " + name)
 	}
 }
 

@@ -118,13 +118,8 @@ func (b bridge) find(h *netlink.Handle) (*netlink.Bridge, error) {
 
 // possible tells why the bridge could not be made, as far as that can be known
 // without making it.
-func (b bridge) possible() error {
-	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
-	if err != nil {
-		return fmt.Errorf("open netlink: %w", err)
-	}
-	defer h.Close()
-	_, err = b.find(h)
+func (b bridge) possible(h *netlink.Handle) error {
+	_, err := b.find(h)
 	if notFound := (netlink.LinkNotFoundError{}); errors.As(err, &notFound) {
 		return nil
 	}

@@ -29,6 +29,15 @@ func del(args *skel.CmdArgs) error {
 	}
 	defer h.Close()
 
+	// What can be done is done, and the first fault does not keep the rest from going. But
+	// the next pod may have the address only when nothing leads there any more.
+	var faults []error
+	store, err := openExistingIPAM(conf)
+	faults = append(faults, err)
+	if store != nil {
+		defer store.close()
+		faults = append(faults, store.exclude(a.ContainerID))
+	}
 	var p *pod
 	if args.Netns != "" {
 		// After a reboot the path may lead to nothing or to a plain file.
@@ -36,48 +45,29 @@ func del(args *skel.CmdArgs) error {
 			defer p.close()
 		}
 	}
-	store, err := openExistingIPAM(conf)
-	if err != nil {
-		return err
-	}
-	if store != nil {
-		defer store.close()
-	}
-	// First the way in from outside goes, then the pod's network, and only then
-	// may the next pod have the address.
+	// First the way in from outside goes, then the pod's network.
 	f, err := openFirewall()
-	if err != nil {
-		return err
-	}
+	faults = append(faults, err)
 	defer f.close()
 	// After rows were removed the kernel frees them before it lets go of a socket of
 	// netfilter, which takes 15 ms. So these are open when the process that deletes
 	// the veth is made: it closes them last.
-	if err := a.withdraw(f, conf); err != nil {
-		return err
-	}
+	faults = append(faults, a.withdraw(f, conf))
 	step("withdrawn")
-	if err := detach(h, p, store, a); err != nil {
-		return err
-	}
+	faults = append(faults, detach(h, p, store, a))
 	step("detached")
-	if err := unshape(h, a); err != nil {
+	faults = append(faults, unshape(h, a))
+	if err := errors.Join(faults...); err != nil || store == nil {
 		return err
-	}
-	if store == nil {
-		return nil
 	}
 	return store.release(a, f.flushPod)
 }
 
 // heldOpen are the descriptors that others wait for: all that the runtime gave us, and
 // our locks.
-func heldOpen(p *pod, store *ipam) []int {
+func heldOpen(store *ipam) []int {
 	fds := inherited()
-	if p != nil {
-		fds = append(fds, p.fd())
-	}
-	if store != nil {
+	if store != nil && store.lock >= 0 {
 		fds = append(fds, store.lock)
 	}
 	return fds
@@ -100,7 +90,7 @@ func removeFlannelFile(c netconf, a attachment) {
 // is found in the pod, and known as ours by an address that we reserved for it.
 func detach(h *netlink.Handle, p *pod, store *ipam, a attachment) error {
 	done, err := deleteLinkBy(h, a.hostName(), func(l netlink.Link) error {
-		return deleteInBackground(h, l, heldOpen(p, store))
+		return deleteInBackground(h, l, heldOpen(store))
 	})
 	if done || err != nil || p == nil || store == nil {
 		return err

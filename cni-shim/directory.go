@@ -2,7 +2,7 @@ package main
 
 import (
 	"errors"
-	"fmt"
+	"hash/fnv"
 	"io"
 	"net/netip"
 	"os"
@@ -14,7 +14,7 @@ import (
 
 // directory holds the reservations of one network in the way of host-local: a
 // file per address, named for it, whose text is the container and its interface;
-// the last address given out; and the file whose lock guards it all. host-local
+// the last address given out; and the file whose locks guard it all. host-local
 // of a node that is moved to or from flannel reads and writes the same files.
 //
 // Beside each of its own reservations tulle puts a second name for the same file,
@@ -28,7 +28,7 @@ import (
 type directory struct {
 	path string
 	dir  *os.File
-	lock int
+	lock int   // file; -1 until a lock is asked for: who only reads needs none
 	open []int // files of reservations that are being made
 }
 
@@ -44,23 +44,27 @@ const (
 func openDirectory(path string) (*directory, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+		return nil, fileError{&os.PathError{Op: "open", Path: path, Err: err}}
 	}
-	d := &directory{path: path, dir: os.NewFile(uintptr(fd), path)}
-	if d.lock, err = d.openFile(lockName, unix.O_RDWR|unix.O_CREAT); err != nil {
-		_ = d.dir.Close()
-		return nil, err
-	}
-	return d, nil
+	return &directory{path: path, dir: os.NewFile(uintptr(fd), path), lock: -1}, nil
 }
 
-// close lets go of the lock and of the marks of reservations in the making.
+// fileError is what went wrong with a file: the code of the specification for that.
+type fileError struct{ *os.PathError }
+
+func (d *directory) fault(op, name string, err error) error {
+	return fileError{&os.PathError{Op: op, Path: d.path + "/" + name, Err: err}}
+}
+
+// close lets go of locks and of the marks of reservations in the making.
 // Nothing is written through these descriptors that a late error could concern.
 func (d *directory) close() {
 	for _, fd := range d.open {
 		_ = unix.Close(fd)
 	}
-	_ = unix.Close(d.lock)
+	if d.lock >= 0 {
+		_ = unix.Close(d.lock)
+	}
 	_ = d.dir.Close()
 }
 
@@ -68,11 +72,43 @@ func (d *directory) fd() int { return int(d.dir.Fd()) }
 
 // locked runs f while no other process reserves or releases.
 func (d *directory) locked(f func() error) error {
+	if err := d.openLock(); err != nil {
+		return err
+	}
 	if err := flock(d.lock, unix.LOCK_EX); err != nil {
-		return fmt.Errorf("lock reservations in %s: %w", d.path, err)
+		return d.fault("lock", lockName, err)
 	}
 	defer flock(d.lock, unix.LOCK_UN)
 	return f()
+}
+
+// exclude waits until no other process attaches or detaches the container in this network,
+// and keeps others waiting until the directory is closed. Containers are bytes of the
+// lock's file, so it leaves nothing behind and goes with the process. On the pod's
+// namespace, which would do as well, any program in the pod could put a lock, and hold DEL up.
+func (d *directory) exclude(containerID string) error {
+	if err := d.openLock(); err != nil {
+		return err
+	}
+	h := fnv.New64a()
+	h.Write([]byte(containerID))
+	one := unix.Flock_t{Type: unix.F_WRLCK, Whence: io.SeekStart, Start: int64(h.Sum64() >> 2), Len: 1}
+	for {
+		err := unix.FcntlFlock(uintptr(d.lock), unix.F_OFD_SETLKW, &one)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, unix.EINTR) {
+			return d.fault("lock", lockName, err)
+		}
+	}
+}
+
+func (d *directory) openLock() (err error) {
+	if d.lock < 0 {
+		d.lock, err = d.openFile(lockName, unix.O_RDWR|unix.O_CREAT)
+	}
+	return err
 }
 
 func flock(fd, how int) error {
@@ -87,7 +123,7 @@ func (d *directory) openFile(name string, flags int) (int, error) {
 	// Without O_NONBLOCK a pipe that somebody put here would hold us up.
 	fd, err := unix.Openat(d.fd(), name, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o600)
 	if err != nil {
-		return -1, &os.PathError{Op: "open", Path: d.path + "/" + name, Err: err}
+		return -1, d.fault("open", name, err)
 	}
 	return fd, nil
 }
@@ -107,7 +143,7 @@ func (d *directory) read(name string) (string, error) {
 	for len(text) < textMost {
 		n, err := unix.Read(fd, text[len(text):cap(text)])
 		if err != nil {
-			return "", &os.PathError{Op: "read", Path: d.path + "/" + name, Err: err}
+			return "", d.fault("read", name, err)
 		}
 		if text = text[:len(text)+n]; len(text) < cap(text) {
 			break
@@ -124,7 +160,7 @@ func (d *directory) write(name, text string) error {
 		return err
 	}
 	if err = errors.Join(writeAll(fd, text), unix.Close(fd)); err != nil {
-		return &os.PathError{Op: "write", Path: d.path + "/" + name, Err: err}
+		return d.fault("write", name, err)
 	}
 	return nil
 }
@@ -141,7 +177,7 @@ func writeAll(fd int, text string) error {
 // remove removes a file; one that is gone already is no error.
 func (d *directory) remove(name string) error {
 	if err := unix.Unlinkat(d.fd(), name, 0); err != nil && !errors.Is(err, unix.ENOENT) {
-		return &os.PathError{Op: "remove", Path: d.path + "/" + name, Err: err}
+		return d.fault("remove", name, err)
 	}
 	return nil
 }
@@ -166,12 +202,13 @@ func (l listing) strangers() bool {
 
 func (d *directory) list() (listing, error) {
 	l := listing{map[netip.Addr]bool{}, map[string][]netip.Addr{}, map[netip.Addr]bool{}}
-	if _, err := d.dir.Seek(0, io.SeekStart); err != nil {
-		return l, err
+	_, err := d.dir.Seek(0, io.SeekStart)
+	var names []string
+	if err == nil {
+		names, err = d.dir.Readdirnames(-1)
 	}
-	names, err := d.dir.Readdirnames(-1)
 	if err != nil {
-		return l, fmt.Errorf("list reservations: %w", err)
+		return l, d.fault("list", "", err)
 	}
 	for _, name := range names {
 		if a, err := netip.ParseAddr(name); err == nil {

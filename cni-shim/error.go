@@ -1,9 +1,11 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 
 	"github.com/containernetworking/cni/pkg/types"
 
@@ -14,6 +16,28 @@ import (
 // reach the runtime as 999, "internal".
 func coded(code uint, err error) error {
 	return types.NewError(code, err.Error(), "")
+}
+
+// answered is an error as the runtime hears it: with a code, and whole. The library takes
+// the first that has a code out of several, and drops the others.
+func answered(err error) error {
+	if _, ok := err.(*types.Error); ok || err == nil {
+		return err
+	}
+	return coded(codeOf(err), err)
+}
+
+// refuse ends the program with an error in the form of the specification. The library's
+// has no cniVersion; that is empty where the configuration was not read.
+func refuse(err *types.Error, cniVersion string) {
+	text, _ := json.MarshalIndent(struct {
+		CNIVersion string `json:"cniVersion,omitempty"`
+		*types.Error
+	}{cniVersion, err}, "", "    ")
+	if _, failed := os.Stdout.Write(text); failed != nil {
+		fmt.Fprintf(os.Stderr, "%s; and telling the runtime: %s\n", err, failed)
+	}
+	os.Exit(1)
 }
 
 // readSubnetFile reads the subnet file; absent is the code under which its

@@ -279,8 +279,8 @@ func wantError(t testing.TB, what string, err error, code uint, texts ...string)
 		t.Errorf("%s: code %d (%s), want %d", what, e.Code, e.Msg, code)
 	}
 	for _, text := range texts {
-		if !strings.Contains(e.Msg, text) {
-			t.Errorf("%s: message %q, want it to contain %q", what, e.Msg, text)
+		if !strings.Contains(e.Error(), text) {
+			t.Errorf("%s: message %q, want it to contain %q", what, e, text)
 		}
 	}
 }

@@ -148,7 +148,7 @@ func (i *ipam) takeOne(a attachment, l *listing, family int, want request) (neti
 			}
 			reclaimed = true
 		default:
-			return addr, coded(types.ErrTryAgainLater, s.usage(l.taken).err(i.network, i.path))
+			return addr, s.usage(l.taken).err(types.ErrTryAgainLater, i.network, i.path)
 		}
 	}
 }
@@ -168,16 +168,20 @@ func (i *ipam) takeStatic(a attachment, addr netip.Addr, want request) error {
 
 // reclaim frees the reservations of a full span whose pods are gone.
 func (i *ipam) reclaim(s span, l listing, want request) error {
-	all, err := i.all()
-	if err != nil {
-		return err
-	}
-	all = slices.DeleteFunc(all, func(r reservation) bool { return !s.contains(r.addr) || i.inTheMaking(r.addr) })
-	stale, err := want.stale(all)
+	gone, err := i.gone(s.contains, want.stale)
 	if err != nil {
 		return fmt.Errorf("find out which addresses of %s are reserved for pods that are gone: %w", s.Bridge.Masked(), err)
 	}
-	return i.giveBack(stale, l, want)
+	return i.giveBack(gone, l, want)
+}
+
+// gone are the reservations of the addresses whose pods are gone.
+func (i *ipam) gone(of func(netip.Addr) bool, stale func([]reservation) ([]reservation, error)) ([]reservation, error) {
+	all, err := i.all()
+	if err != nil {
+		return nil, err
+	}
+	return stale(slices.DeleteFunc(all, func(r reservation) bool { return !of(r.addr) || i.inTheMaking(r.addr) }))
 }
 
 // giveBack frees reservations of holders that are gone.

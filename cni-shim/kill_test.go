@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/containernetworking/cni/libcni"
 	"golang.org/x/sys/unix"
@@ -164,6 +165,35 @@ func TestAddRacesDelOfTheSameContainer(t *testing.T) {
 			return
 		}
 	}
+}
+
+// A program in the pod can put a lock on its namespace, and hand it to one that outlives the pod.
+func TestLockOfAPodHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	h, p := newHost(t, oneFamily), newPod(t, "pod1")
+	lock, err := os.Open(p.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	for _, verb := range []string{"ADD", "DEL"} {
+		cmd := h.verb(filepath.Join(pluginDir, "tulle"), h.conf("1.1.0", ""), p, verb)
+		if err := h.do(cmd.Start); err != nil {
+			t.Fatal(err)
+		}
+		late := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
+		err := cmd.Wait()
+		if !late.Stop() {
+			t.Fatalf("%s waits for a lock that the pod has", verb)
+		}
+		if err != nil {
+			t.Errorf("%s: %v", verb, err)
+		}
+	}
+	h.wantNothing("DEL")
 }
 
 func TestTwoNetworksOnOneNode(t *testing.T) {

@@ -6,11 +6,13 @@ package main
 import (
 	"fmt"
 	"os"
+	"os/signal"
 	"strings"
 	"time"
 
 	"github.com/containernetworking/cni/pkg/skel"
 	cniversion "github.com/containernetworking/cni/pkg/version"
+	"golang.org/x/sys/unix"
 
 	"tulle/internal/version"
 )
@@ -22,13 +24,22 @@ func main() {
 		about(supported)
 		return
 	}
-	skel.PluginMainFuncs(skel.CNIFuncs{
-		Add:    told("ADD", began, add),
-		Del:    told("DEL", began, del),
-		Check:  told("CHECK", began, check),
-		GC:     told("GC", began, gc),
-		Status: told("STATUS", began, status),
+	// When nobody reads the result of an ADD any more, it is taken back, which a signal
+	// would prevent.
+	signal.Ignore(unix.SIGPIPE)
+	var spoken string // version of the configuration
+	verb := func(name string, do func(*skel.CmdArgs) error) func(*skel.CmdArgs) error {
+		return func(args *skel.CmdArgs) error {
+			spoken = versionOf(args.StdinData)
+			return told(name, began, do)(args)
+		}
+	}
+	err := skel.PluginMainFuncsWithError(skel.CNIFuncs{
+		Add: verb("ADD", add), Del: verb("DEL", del), Check: verb("CHECK", check), GC: verb("GC", gc), Status: verb("STATUS", status),
 	}, supported, "")
+	if err != nil {
+		refuse(err, spoken)
+	}
 }
 
 // about is for the person who runs the plugin by hand.

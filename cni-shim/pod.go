@@ -18,21 +18,10 @@ type pod struct {
 	h  *netlink.Handle
 }
 
-// openPod opens the namespace and waits until no other process of this plugin
-// works on it. The lock is on the namespace itself: it leaves no file behind, goes
-// with the process, and where the namespace is gone there is nothing to lock.
 func openPod(path string) (*pod, error) {
 	n, err := ns.GetNS(path)
 	if err != nil {
 		return nil, fmt.Errorf("open network namespace %s: %w", path, err)
-	}
-	for {
-		if err = unix.Flock(int(n.Fd()), unix.LOCK_EX); !errors.Is(err, unix.EINTR) {
-			break
-		}
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("lock network namespace %s: %w", path, err), n.Close())
 	}
 	h, err := netlink.NewHandleAt(netns.NsHandle(n.Fd()), unix.NETLINK_ROUTE)
 	if err != nil {

@@ -123,7 +123,8 @@ func (s span) usage(taken map[netip.Addr]bool) usage {
 
 func (u usage) full() bool { return u.used >= u.size() }
 
-func (u usage) err(network, dir string) error {
-	return fmt.Errorf("no free address in %s: %d of %d are reserved by the pods of network %s on this node (%s); "+
-		"move pods to other nodes, or give the nodes larger subnets (SubnetLen)", u.Bridge.Masked(), u.used, u.size(), network, dir)
+func (u usage) err(code uint, network, dir string) error {
+	return types.NewError(code, fmt.Sprintf("no free address in %s", u.Bridge.Masked()),
+		fmt.Sprintf("%d of %d are reserved by the pods of network %s on this node (%s); "+
+			"move pods to other nodes, or give the nodes larger subnets (SubnetLen)", u.used, u.size(), network, dir))
 }

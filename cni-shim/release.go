@@ -7,8 +7,8 @@ import (
 // release gives back all addresses of the attachment; it may hold none. Before that
 // farewell takes away what else leads to them.
 //
-// The directory is listed once, without the lock: nobody attaches this pod meanwhile,
-// because its namespace is locked, or gone.
+// The directory is listed once, without its lock: nobody attaches this pod meanwhile, see
+// exclude.
 func (i *ipam) release(a attachment, farewell func(netip.Addr) error) error {
 	l, err := i.list()
 	if err != nil {

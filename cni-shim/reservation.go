@@ -104,12 +104,14 @@ func (d *directory) take(a attachment, addr netip.Addr, ownMAC bool) (bool, erro
 		return false, fmt.Errorf("reserve %s: %w", addr, err)
 	}
 	d.open = append(d.open, fd)
-	if err = writeAll(fd, a.text()); err == nil {
-		err = flock(fd, unix.LOCK_EX)
+	if err = errors.Join(writeAll(fd, a.text()), flock(fd, unix.LOCK_EX)); err != nil {
+		err = d.fault("write", index, err)
 	}
 	step("index")
 	if err == nil {
-		err = unix.Linkat(d.fd(), index, d.fd(), addr.String(), 0)
+		if err = unix.Linkat(d.fd(), index, d.fd(), addr.String(), 0); err != nil {
+			err = d.fault("link", addr.String(), err)
+		}
 	}
 	if err == nil {
 		return true, nil
@@ -118,7 +120,7 @@ func (d *directory) take(a attachment, addr netip.Addr, ownMAC bool) (bool, erro
 	if errors.Is(err, unix.EEXIST) {
 		return false, undo
 	}
-	return false, errors.Join(fmt.Errorf("reserve %s in %s: %w", addr, d.path, err), undo)
+	return false, errors.Join(fmt.Errorf("reserve %s: %w", addr, err), undo)
 }
 
 // release removes the reservation and its second name.

@@ -1,12 +1,19 @@
 package main
 
 import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
-// status says whether an ADD could succeed now. A range that is full of pods that
-// are gone counts as full: it takes an ADD to find that out.
+// status says whether an ADD could succeed now. Like ADD it counts addresses as free whose
+// pods are gone; otherwise a node that is full of them would never see the ADD that frees them.
 func status(args *skel.CmdArgs) error {
 	conf, err := parseNetconf(args.StdinData)
 	if err != nil {
@@ -20,12 +27,20 @@ func status(args *skel.CmdArgs) error {
 	if err != nil {
 		return err
 	}
-	if err := wantBridge(conf, file).possible(); err != nil {
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return coded(types.ErrPluginNotAvailable, fmt.Errorf("open netlink: %w", err))
+	}
+	defer h.Close()
+	if err := errors.Join(wantBridge(conf, file).possible(h), writable(conf.reservationDir())); err != nil {
 		return coded(types.ErrPluginNotAvailable, err)
 	}
 	store, err := openExistingIPAM(conf)
+	if err != nil {
+		return coded(types.ErrPluginNotAvailable, err)
+	}
 	if store == nil {
-		return err
+		return nil
 	}
 	defer store.close()
 	l, err := store.list()
@@ -33,9 +48,41 @@ func status(args *skel.CmdArgs) error {
 		return coded(types.ErrPluginNotAvailable, err)
 	}
 	for _, s := range all {
-		if u := s.usage(l.taken); s.Bridge.IsValid() && u.full() {
-			return coded(types.ErrPluginNotAvailable, u.err(conf.Name, store.path))
+		u := s.usage(l.taken)
+		if !s.Bridge.IsValid() || !u.full() {
+			continue
 		}
+		gone, err := store.gone(s.contains, func(all []reservation) ([]reservation, error) { return store.stale(h, all) })
+		if err != nil {
+			return coded(types.ErrPluginNotAvailable, err)
+		}
+		if len(gone) == 0 {
+			return u.err(types.ErrPluginNotAvailable, conf.Name, store.path)
+		}
+	}
+	return nil
+}
+
+// writable tells why nothing can be written into a directory, or into the one in which it
+// will be made.
+func writable(dir string) error {
+	var s unix.Statfs_t
+	for {
+		err := unix.Statfs(dir, &s)
+		if errors.Is(err, unix.ENOENT) && dir != "/" {
+			dir = filepath.Dir(dir)
+			continue
+		}
+		if err != nil {
+			return &os.PathError{Op: "statfs", Path: dir, Err: err}
+		}
+		break
+	}
+	switch {
+	case s.Flags&unix.ST_RDONLY != 0:
+		return fmt.Errorf("reservations cannot be written: the file system of %s is read-only", dir)
+	case s.Blocks > 0 && s.Bfree == 0, s.Files > 0 && s.Ffree == 0:
+		return fmt.Errorf("reservations cannot be written: the file system of %s is full", dir)
 	}
 	return nil
 }

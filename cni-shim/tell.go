@@ -15,7 +15,7 @@ import (
 // told is the function of a verb that in the end tells the daemon of it.
 func told(verb string, began time.Time, do func(*skel.CmdArgs) error) func(*skel.CmdArgs) error {
 	return func(args *skel.CmdArgs) error {
-		err := do(args)
+		err := answered(do(args))
 		tell(socketOf(args.StdinData), operation.Operation{Verb: verb, Code: codeOf(err), Took: time.Since(began)})
 		return err
 	}
@@ -40,6 +40,13 @@ func socketOf(netconf []byte) string {
 	return operation.Socket(c.SubnetFile)
 }
 
+// versionOf is the version that a configuration is written in.
+func versionOf(netconf []byte) string {
+	var c struct{ CNIVersion string }
+	_ = json.Unmarshal(netconf, &c)
+	return c.CNIVersion
+}
+
 // codeOf is the code under which a runtime hears of the error.
 func codeOf(err error) uint {
 	e := (*types.Error)(nil)
@@ -48,6 +55,8 @@ func codeOf(err error) uint {
 		return 0
 	case errors.As(err, &e):
 		return e.Code
+	case errors.As(err, &fileError{}):
+		return types.ErrIOFailure
 	}
 	return types.ErrInternal
 }

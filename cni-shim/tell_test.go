@@ -1,8 +1,11 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"net"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -74,6 +77,43 @@ func TestDaemonIsToldOfOperations(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("told %v, want %v", got, want)
 	}
+}
+
+// An error is in the form of the specification, which has the configuration's version in
+// it, and leaves nothing out: GC goes on after a fault and tells all.
+func TestErrorsAreInTheFormOfTheSpecification(t *testing.T) {
+	t.Parallel()
+	h, p := newHost(t, oneFamily), newPod(t, "pod1")
+	if err := os.MkdirAll(h.dataDir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(t.TempDir(), h.dir()); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		verb, version string
+		code          uint
+	}{
+		{"ADD", "0.3.1", types.ErrIOFailure}, {"CHECK", "0.4.0", types.ErrInvalidNetworkConfig},
+		{"DEL", "1.0.0", types.ErrIOFailure}, {"STATUS", "1.1.0", types.ErrPluginNotAvailable},
+	} {
+		cmd := h.verb(filepath.Join(pluginDir, "tulle"), h.conf(tt.version, ""), p, tt.verb)
+		var out []byte
+		if err := h.do(func() (err error) { out, err = cmd.Output(); return err }); err == nil {
+			t.Errorf("%s succeeds: %s", tt.verb, out)
+			continue
+		}
+		var got struct {
+			CNIVersion string
+			Code       uint
+			Msg        string
+		}
+		if err := json.Unmarshal(out, &got); err != nil || got.CNIVersion != tt.version || got.Code != tt.code || got.Msg == "" {
+			t.Errorf("%s in version %s answers %s (%v), want that version, code %d and a message", tt.verb, tt.version, out, err, tt.code)
+		}
+	}
+	told := answered(errors.Join(errors.New("first"), coded(types.ErrIOFailure, errors.New("second")), errors.New("third")))
+	wantError(t, "three errors at once", told, types.ErrIOFailure, "first", "second", "third")
 }
 
 // A daemon that hangs holds up no pod: its queue is full after a few operations.
