@@ -139,7 +139,7 @@ func TestArgumentsOfCRIO(t *testing.T) {
 	if got := link.Attrs().Alias; got != "shop/web" {
 		t.Errorf("alias %q, want shop/web", got)
 	}
-	if got, want := h.traces(), (traces{shapers: 1, buckets: 2, rows: 3}); got != want {
+	if got, want := h.traces(), (traces{shapers: 1, buckets: 2, rows: 4}); got != want {
 		t.Errorf("after ADD: %+v, want %+v", got, want)
 	}
 	if err := h.check(list, p); err != nil {

@@ -22,13 +22,16 @@ import (
 //		map ports   { protocol . port -> pod . port }           any address of the node
 //		map hosts   { address . protocol . port -> pod . port } one address of it
 //		set hairpin { source . destination }                    what must be masqueraded
+//		set owners  { digits of a veth }                        one for each pod that has rows
 //		chain guard       raw prerouting: 127.0.0.0/8 from outside is dropped
 //		chain prerouting  dstnat: look up in hosts, then in ports
 //		chain output      dstnat: the same, for the node's own programs
 //		chain postrouting srcnat: masquerade what is in hairpin
 //	}
 //
-// The comment of a row tells whose it is. A write is one transaction.
+// The comment of a row tells whose it is. A write is one transaction. A row is removed by its
+// key alone, whoever has it by then; so whoever takes over the rows of a pod that is gone
+// removes its row in owners with them, and the transaction of the second one fails.
 type firewall struct {
 	*nftables.Conn
 	tracker // of the same kernel, for what the library does not have
@@ -115,10 +118,14 @@ func (f firewall) generation() (uint32, error) {
 func (f firewall) read() ([]portRow, error) {
 	var rows []portRow
 	for _, family := range subnet.Families {
-		for name, set := range setsOf(family) {
-			elems, err := f.GetSetElements(set)
+		sets := setsOf(family)
+		for _, name := range setNames {
+			elems, err := f.GetSetElements(sets[name])
+			if absent(err) && name == setNames[0] {
+				break // there is no table
+			}
 			if absent(err) {
-				break // the table goes as a whole
+				continue // an older plugin made it
 			}
 			if err != nil {
 				return nil, fmt.Errorf("list %s of table %s: %w", name, portTable, err)
@@ -183,9 +190,10 @@ func (f firewall) intact(family subnet.Family) bool {
 // addTable makes the table with its maps and chains, and writes the rules anew.
 func (f firewall) addTable(family subnet.Family) error {
 	table := f.AddTable(tableOf(family))
-	for _, set := range setsOf(family) {
-		if err := f.AddSet(set, nil); err != nil {
-			return fmt.Errorf("make %s of table %s: %w", set.Name, portTable, err)
+	sets := setsOf(family)
+	for _, name := range setNames {
+		if err := f.AddSet(sets[name], nil); err != nil {
+			return fmt.Errorf("make %s of table %s: %w", name, portTable, err)
 		}
 	}
 	accept := nftables.ChainPolicyAccept

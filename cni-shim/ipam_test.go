@@ -166,8 +166,9 @@ func TestFullRangeIsReclaimed(t *testing.T) {
 			return err
 		}
 		defer f.close()
+		who := attachment{"dead", "eth0"}
 		return f.put(portRows([]portMapping{{HostPort: 80, Port: 80, Protocol: 6}}, []address{{Prefix: prefix("10.244.60.3/29")}},
-			owner("tulle", attachment{"dead", "eth0"}, "")), nil)
+			who, owner("tulle", who, "")), nil)
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -46,6 +46,12 @@ func anyOwner(comment string) (hostName string) {
 	return hostNameIn(rest)
 }
 
+// ofWhom is the part of a comment that tells rows of one attachment to one network.
+func ofWhom(comment string) string {
+	network, rest, _ := strings.Cut(comment, " ")
+	return network + " " + hostNameIn(rest)
+}
+
 func hostNameIn(rest string) string {
 	name, _, _ := strings.Cut(rest, " ")
 	if !isHostName(name) {
@@ -63,10 +69,10 @@ type portRow struct {
 }
 
 // portRows are the rows that lead the mappings to the pod.
-func portRows(ports []portMapping, addrs []address, owner string) []portRow {
+func portRows(ports []portMapping, addrs []address, a attachment, owner string) []portRow {
 	var rows []portRow
-	for _, a := range addrs {
-		pod := a.Prefix.Addr()
+	for _, addr := range addrs {
+		pod := addr.Prefix.Addr()
 		family := subnet.FamilyOf(pod)
 		var covered []portRow
 		for _, p := range ports {
@@ -83,6 +89,7 @@ func portRows(ports []portMapping, addrs []address, owner string) []portRow {
 			continue
 		}
 		rows = append(rows, covered...)
+		rows = append(rows, portRow{Family: family, Set: "owners", Key: a.ownerKey(), Owner: owner})
 		from := []netip.Addr{pod} // the pod itself, through the node's address
 		if family == subnet.IPv4 {
 			from = append(from, netip.AddrFrom4([4]byte{127, 0, 0, 1}))
@@ -103,10 +110,19 @@ func port16(p uint16) string {
 	return string(binary.BigEndian.AppendUint16(nil, p)) + "\x00\x00"
 }
 
+// ownerKey is the digits of the veth's end on the host, in six bytes.
+func (a attachment) ownerKey() string {
+	key, _ := hex.DecodeString("0" + strings.TrimPrefix(a.hostName(), hostPrefix))
+	return string(key)
+}
+
 // String names the row for a person.
 func (r portRow) String() string {
-	if r.Set == "hairpin" {
+	switch r.Set {
+	case "hairpin":
 		return "masquerading for hairpin traffic"
+	case "owners":
+		return "the mark of who has host ports"
 	}
 	key := r.Key
 	at := "every address of the node"

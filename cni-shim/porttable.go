@@ -14,7 +14,10 @@ func tableOf(f subnet.Family) *nftables.Table {
 	return &nftables.Table{Name: portTable, Family: [2]nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFamilyIPv6}[f]}
 }
 
-// setsOf are the maps and the set of a family's table.
+// setNames are the maps and sets of a table.
+var setNames = []string{"ports", "hosts", "hairpin", "owners"}
+
+// setsOf are the maps and sets of a family's table.
 func setsOf(f subnet.Family) map[string]*nftables.Set {
 	t := tableOf(f)
 	addr := [2]nftables.SetDatatype{nftables.TypeIPAddr, nftables.TypeIP6Addr}[f]
@@ -24,6 +27,7 @@ func setsOf(f subnet.Family) map[string]*nftables.Set {
 		"ports":   {Table: t, Name: "ports", IsMap: true, KeyType: join(proto, service), DataType: join(addr, service)},
 		"hosts":   {Table: t, Name: "hosts", IsMap: true, KeyType: join(addr, proto, service), DataType: join(addr, service)},
 		"hairpin": {Table: t, Name: "hairpin", KeyType: join(addr, addr)},
+		"owners":  {Table: t, Name: "owners", KeyType: nftables.TypeEtherAddr},
 	}
 }
 
@@ -49,6 +53,6 @@ func chainsOf(family subnet.Family) []chain {
 	return chains
 }
 
-// ruleVersion marks our rules. It changes when they do, so that a newer plugin
+// ruleVersion marks our rules. It changes when they or the sets do, so that a newer plugin
 // replaces those of an older one.
-const ruleVersion = "tulle 1"
+const ruleVersion = "tulle 2"

@@ -16,7 +16,7 @@ import (
 // belongs to another pod is an error; one whose pod is gone is taken over.
 func (plan addPlan) publish(f firewall, h *netlink.Handle, addrs []address) error {
 	ports := plan.conf.Wish.Ports
-	rows := portRows(ports, addrs, owner(plan.conf.Name, plan.who, plan.args.label))
+	rows := portRows(ports, addrs, plan.who, owner(plan.conf.Name, plan.who, plan.args.label))
 	if len(rows) == 0 {
 		return nil
 	}
@@ -28,9 +28,16 @@ func (plan addPlan) publish(f firewall, h *netlink.Handle, addrs []address) erro
 			return err
 		}
 	}
-	err := f.put(rows, nil)
-	if errors.Is(err, unix.EEXIST) {
-		err = f.takeOver(h, plan.conf.Name, plan.who, rows)
+	const tries = 10 // others may want the same port, or take the same rows away, at this moment
+	var err error
+	for range tries {
+		err = f.put(rows, nil)
+		if errors.Is(err, unix.EEXIST) {
+			err = f.takeOver(h, plan.conf.Name, plan.who, rows)
+		}
+		if !errors.Is(err, unix.EEXIST) && !errors.Is(err, unix.ENOENT) {
+			break
+		}
 	}
 	if e := (*types.Error)(nil); errors.As(err, &e) {
 		return err
@@ -47,13 +54,14 @@ func (plan addPlan) publish(f firewall, h *netlink.Handle, addrs []address) erro
 var errNoFirewall = errors.New("this kernel has no nftables: chain the plugin portmap, " +
 	"and take capabilities.portMappings away from tulle")
 
-// takeOver adds rows where others are in the way, if those are of pods that are gone.
+// takeOver adds rows where others are in the way, if those are of pods that are gone. All
+// rows of such a pod go.
 func (f firewall) takeOver(h *netlink.Handle, network string, a attachment, rows []portRow) error {
 	have, err := f.list()
 	if err != nil {
 		return err
 	}
-	var old []portRow
+	gone := map[string]bool{}
 	for _, r := range have {
 		if !slices.ContainsFunc(rows, func(w portRow) bool { return w.Family == r.Family && w.Set == r.Set && w.Key == r.Key }) {
 			continue
@@ -67,9 +75,9 @@ func (f firewall) takeOver(h *netlink.Handle, network string, a attachment, rows
 				return coded(types.ErrTryAgainLater, fmt.Errorf("%s belongs to another pod already (%s)", r, r.Owner))
 			}
 		}
-		old = append(old, r)
+		gone[ofWhom(r.Owner)] = true
 	}
-	return f.put(rows, old)
+	return f.put(rows, slices.DeleteFunc(have, func(r portRow) bool { return !gone[ofWhom(r.Owner)] }))
 }
 
 // lives reports whether the veth that a row's comment names is there.

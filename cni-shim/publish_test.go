@@ -264,8 +264,8 @@ func TestHostPortOfTwoPods(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(rows) != 3 { // mapping, and hairpin from the pod and from 127.0.0.1
-		t.Errorf("rows after the refused ADD: %v, want three", rows)
+	if len(rows) != 4 { // mapping, owner, and hairpin from the pod and from 127.0.0.1
+		t.Errorf("rows after the refused ADD: %v, want four", rows)
 	}
 	// The first one goes without DEL: its namespace, and with it the veth.
 	if _, err := deleteLink(h.Handle, one.hostName()); err != nil {
@@ -275,6 +275,62 @@ func TestHostPortOfTwoPods(t *testing.T) {
 	if err := h.check(list, two); err != nil {
 		t.Errorf("CHECK: %v", err)
 	}
+}
+
+// Many want the port of a pod that is gone, while GC takes it away. One gets it, and the
+// others hear who has it.
+func TestHostPortOfADeadPodIsFoughtFor(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, oneFamily)
+	list := h.conf("1.1.0", withPorts)
+	for round := range 6 {
+		dead := newPod(t, fmt.Sprint("dead", round))
+		dead.capabilities = dead.ports("8080>80/tcp")
+		h.mustAdd(list, dead)
+		if _, err := deleteLink(h.Handle, dead.hostName()); err != nil {
+			t.Fatal(err)
+		}
+		pods := make([]*testPod, 6)
+		answers := make([]error, len(pods))
+		var group sync.WaitGroup
+		for i := range pods {
+			p := newPod(t, fmt.Sprintf("pod%d-%d", round, i))
+			p.capabilities = p.ports("8080>80/tcp")
+			pods[i] = p
+			group.Go(func() { _, answers[i] = h.add(list, p) })
+		}
+		group.Go(func() {
+			err := h.do(func() error {
+				f, err := openFirewall()
+				if err != nil {
+					return err
+				}
+				defer f.close()
+				return attachment{dead.id, dead.ifName}.withdraw(f, netconf{Name: "tulle"})
+			})
+			if err != nil {
+				t.Errorf("withdraw of the dead pod's port: %v", err)
+			}
+		})
+		group.Wait()
+		won := 0
+		for i, err := range answers {
+			if err == nil {
+				won++
+			} else {
+				wantError(t, "ADD of "+pods[i].id, err, types.ErrTryAgainLater, "host port 8080/tcp", "another pod")
+			}
+		}
+		if won != 1 {
+			t.Errorf("%d of %d pods got the port of one that is gone, want 1", won, len(pods))
+		}
+		for _, p := range append(pods, dead) {
+			if err := h.del(list, p); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	h.wantNothing("all have gone")
 }
 
 func TestCheckNamesMissingPortMappings(t *testing.T) {
@@ -421,10 +477,10 @@ func TestChainedReferencePluginsDoItOnce(t *testing.T) {
 		name, own, chained string
 		rows               int // of ours
 	}{
-		{"tulle does both", `, "capabilities": {"portMappings": true, "bandwidth": true}`, ``, 3},
+		{"tulle does both", `, "capabilities": {"portMappings": true, "bandwidth": true}`, ``, 4},
 		{"both are chained", ``, portmap + bandwidth, 0},
 		{"portmap is chained", `, "capabilities": {"bandwidth": true}`, portmap, 0},
-		{"bandwidth is chained", `, "capabilities": {"portMappings": true}`, bandwidth, 3},
+		{"bandwidth is chained", `, "capabilities": {"portMappings": true}`, bandwidth, 4},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -442,7 +498,7 @@ func TestChainedReferencePluginsDoItOnce(t *testing.T) {
 			if got, err := ask(out, "tcp", "192.0.2.1:8080", 5*time.Second); err != nil || !strings.HasPrefix(got, "pod1 192.0.2.2") {
 				t.Errorf("answer %q (%v), want pod1", got, err)
 			}
-			if got, want := h.traces(), (traces{shapers: 1, buckets: 2, rows: tt.rows, rules: (3 - tt.rows) / 3}); got != want {
+			if got, want := h.traces(), (traces{shapers: 1, buckets: 2, rows: tt.rows, rules: (4 - tt.rows) / 4}); got != want {
 				t.Errorf("after ADD: %+v, want %+v", got, want)
 			}
 			if err := h.check(list, p); err != nil {
@@ -514,12 +570,12 @@ func TestPortRowsCoverTheFamiliesOfThePod(t *testing.T) {
 		want  int
 	}{
 		{"no mapping", nil, both, 0},
-		{"every address, one family", []portMapping{{HostPort: 80, Port: 80, Protocol: 6}}, four, 1 + 2},
-		{"every address, both families", []portMapping{{HostPort: 80, Port: 80, Protocol: 6}}, both, 1 + 2 + 1 + 1},
+		{"every address, one family", []portMapping{{HostPort: 80, Port: 80, Protocol: 6}}, four, 1 + 1 + 2},
+		{"every address, both families", []portMapping{{HostPort: 80, Port: 80, Protocol: 6}}, both, 1 + 1 + 2 + 1 + 1 + 1},
 		{"an IPv6 address of the node, a pod without", []portMapping{{HostIP: addrOf("2001:db8::1"), HostPort: 80, Port: 80, Protocol: 6}}, four, 0},
 	}
 	for _, tt := range tests {
-		if got := portRows(tt.ports, tt.addrs, "o"); len(got) != tt.want {
+		if got := portRows(tt.ports, tt.addrs, attachment{"pod1", "eth0"}, "o"); len(got) != tt.want {
 			t.Errorf("%s: rows %v, want %d", tt.name, got, tt.want)
 		}
 	}

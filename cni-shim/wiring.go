@@ -52,7 +52,7 @@ func wantWiring(c netconf, a attachment, prev *current.Result) (wiring, error) {
 			w.Gateways = append(w.Gateways, gw.Unmap())
 		}
 	}
-	w.Ports = portRows(c.Wish.Ports, own, "")
+	w.Ports = portRows(c.Wish.Ports, own, a, "")
 	for _, r := range prev.Routes {
 		gw, _ := netip.AddrFromSlice(r.GW)
 		w.Routes = append(w.Routes, route{Dst: prefixOf(&r.Dst), Via: gw.Unmap()})
@@ -102,7 +102,7 @@ func (w wiring) differences(have wiring) []string {
 		tell("address %s is not reserved for this container in %s", a, w.Directory)
 	}
 	for _, p := range missing(w.Ports, have.Ports) {
-		tell("%s is not led to the pod in nftables table %s", p, portTable)
+		tell("%s is missing in nftables table %s", p, portTable)
 	}
 	return wrong
 }
