@@ -84,11 +84,19 @@ func (plan addPlan) run(h *netlink.Handle, p *pod, store *ipam) (*current.Result
 	step("bridge")
 	undos = append(undos, func() error { return store.release(plan.who, func(netip.Addr) error { return nil }) })
 	addrs, err := store.reserve(plan.who, request{
-		spans:    plan.spans,
-		static:   plan.conf.Wish.Static,
-		ownMAC:   plan.conf.Wish.MAC != "",
-		stale:    func(all []reservation) ([]reservation, error) { return store.stale(h, all) },
-		farewell: plan.conf.farewell,
+		spans:  plan.spans,
+		static: plan.conf.Wish.Static,
+		ownMAC: plan.conf.Wish.MAC != "",
+		stale:  func(all []reservation) ([]reservation, error) { return store.stale(h, all) },
+		farewell: func(gone []reservation) error {
+			// That of an attempt for this very pod, in a namespace that it had before.
+			for _, r := range gone {
+				if _, err := deleteLink(h, r.holder.hostName()); err != nil {
+					return err
+				}
+			}
+			return plan.conf.farewell(gone)
+		},
 	})
 	if err != nil {
 		return nil, undo, err

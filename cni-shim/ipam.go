@@ -119,7 +119,7 @@ func (i *ipam) reserve(a attachment, want request) ([]address, error) {
 func (i *ipam) takeOne(a attachment, l *listing, family int, want request) (netip.Addr, error) {
 	s := want.spans[family]
 	if addr := want.static[family]; addr.IsValid() {
-		return addr, i.takeStatic(a, addr, want)
+		return addr, i.takeStatic(a, addr, *l, want)
 	}
 	lastName := fmt.Sprint(lastNamePrefix, family)
 	text, err := i.read(lastName)
@@ -153,14 +153,29 @@ func (i *ipam) takeOne(a attachment, l *listing, family int, want request) (neti
 	}
 }
 
-func (i *ipam) takeStatic(a attachment, addr netip.Addr, want request) error {
+// takeStatic reserves the address that the runtime asks for. That of a pod that is gone is
+// free for it: the pod may be the same one, come back after a crash of the node.
+func (i *ipam) takeStatic(a attachment, addr netip.Addr, l listing, want request) error {
 	ok, err := i.take(a, addr, want.ownMAC)
 	if ok || err != nil {
+		return err
+	}
+	gone, err := i.gone(func(other netip.Addr) bool { return other == addr }, want.stale)
+	if err == nil {
+		err = i.giveBack(gone, l, want)
+	}
+	if err != nil {
+		return fmt.Errorf("find out whether %s is reserved for a pod that is gone: %w", addr, err)
+	}
+	if ok, err = i.take(a, addr, want.ownMAC); ok || err != nil {
 		return err
 	}
 	r, err := i.load(addr)
 	if err != nil {
 		return err
+	}
+	if r.holder.ContainerID == "" {
+		return coded(types.ErrTryAgainLater, fmt.Errorf("the requested address %s is kept by a file in %s that names nobody", addr, i.path))
 	}
 	return coded(types.ErrTryAgainLater, fmt.Errorf(
 		"the requested address %s is reserved for %s of container %s", addr, r.holder.IfName, r.holder.ContainerID))

@@ -107,6 +107,35 @@ func TestRequestedAddressThatCannotBe(t *testing.T) {
 	}
 }
 
+// A pod that comes back with its address on a node that was cut off from power finds that
+// address reserved for its former self.
+func TestRequestedAddressOfAPodThatIsGone(t *testing.T) {
+	t.Parallel()
+	h, former, again := newHost(t, twoFamilies), newPod(t, "former"), newPod(t, "again")
+	list := h.conf("1.0.0", "")
+	former.args = [][2]string{{"IP", "10.244.60.9,fd42:0:0:3::9"}}
+	again.args = former.args
+	h.mustAdd(list, former)
+	if _, err := deleteLink(h.Handle, former.hostName()); err != nil {
+		t.Fatal(err)
+	}
+	h.hostLocal("10.244.60.7", "unrelated\r\neth0", time.Hour)
+	h.mustAdd(list, again)
+	if got, want := h.reserved("tulle"), []string{"10.244.60.7", "10.244.60.9", "fd42:0:0:3::9"}; !slices.Equal(got, want) {
+		t.Errorf("reserved: %v, want %v", got, want)
+	}
+	if err := h.check(list, again); err != nil {
+		t.Error(err)
+	}
+	if err := os.Mkdir(filepath.Join(h.dir(), "10.244.60.20"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	third := newPod(t, "third")
+	third.args = [][2]string{{"IP", "10.244.60.20"}}
+	_, err := h.add(list, third)
+	wantError(t, "ADD", err, types.ErrTryAgainLater, "10.244.60.20", "names nobody", h.dir())
+}
+
 func TestRangeIsKept(t *testing.T) {
 	t.Parallel()
 	h := newHost(t, twoFamilies)

@@ -167,6 +167,21 @@ func TestAddRacesDelOfTheSameContainer(t *testing.T) {
 	}
 }
 
+// A runtime that tries again in a new namespace, and whose second attempt dies too. The
+// address of the first attempt is free only when nobody has it.
+func TestAddressOfADeadAttemptIsFreeWhenItsVethIsGone(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, strings.ReplaceAll(oneFamily, "60.1/24", "60.1/30")) // one address
+	list, first, second, other := h.conf("1.1.0", ""), newPod(t, "pod1"), newPod(t, "pod1"), newPod(t, "other")
+	if !h.runKilled(list, first, "ADD", "announced") || !h.runKilled(list, second, "ADD", "index") {
+		t.Fatal("the attempts were not killed")
+	}
+	h.mustAdd(list, other)
+	if got, want := h.ports(), []string{other.hostName()}; !slices.Equal(got, want) {
+		t.Errorf("ports with the only address of the range: %v, want %v", got, want)
+	}
+}
+
 // A program in the pod can put a lock on its namespace, and hand it to one that outlives the pod.
 func TestLockOfAPodHoldsNobodyUp(t *testing.T) {
 	t.Parallel()
