@@ -550,6 +550,35 @@ func TestNodeWithIPv6Alone(t *testing.T) {
 	h.wantNothing("DEL")
 }
 
+// Addresses that a runtime asks for may be alike in all but their middle. Two interfaces of
+// one bridge must not have one MAC.
+func TestMACsOfOneIPv6SubnetDiffer(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, "FLANNEL_IPV6_NETWORK=fd42::/48\nFLANNEL_IPV6_SUBNET=fd42:0:0:3::1/64\nFLANNEL_MTU=1450\n")
+	list := h.conf("1.1.0", "")
+	macs := map[string]string{macOf(prefix("fd42:0:0:3::1/64")).String(): "the bridge"}
+	var pods []*testPod
+	for n, ip := range []string{"fd42:0:0:3::2", "fd42::3:0:1:0:1", "fd42::3:0:2:0:1", "fd42::3:1:0:0:2"} {
+		p := newPod(t, fmt.Sprint("pod", n))
+		p.args = [][2]string{{"IP", ip}}
+		mac := h.mustAdd(list, p).Interfaces[2].Mac
+		if other, taken := macs[mac]; taken {
+			t.Errorf("%s has the MAC %s of %s", ip, mac, other)
+		}
+		macs[mac] = ip
+		pods = append(pods, p)
+		echo(t, p.ns, h.ns, addrOf("fd42:0:0:3::1"))
+	}
+	echo(t, pods[1].ns, pods[2].ns, addrOf("fd42::3:0:2:0:1"))
+	for _, tt := range []struct{ prefix, mac string }{
+		{"10.244.60.2/24", "0a:58:0a:f4:3c:02"}, {"fd42:0:0:3::2/64", "0a:58:00:00:00:02"}, {"fd42::3:7:0:0:2/80", "0a:58:00:00:00:02"},
+	} {
+		if got := macOf(prefix(tt.prefix)).String(); got != tt.mac {
+			t.Errorf("macOf(%s) = %s, want %s, as ever: neighbours know it", tt.prefix, got, tt.mac)
+		}
+	}
+}
+
 // Of a list of versions the runtime takes the highest that both know.
 func TestListOfVersions(t *testing.T) {
 	t.Parallel()

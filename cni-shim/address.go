@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"hash/fnv"
 	"net"
 	"net/netip"
 )
@@ -18,11 +20,18 @@ type address struct {
 // macOf is the MAC of the interface that holds the address. It follows from the
 // address, so that the bridge keeps its MAC whatever its ports are, and that a
 // neighbour entry for a pod that is gone is right for the next pod with its address.
-// Inside a subnet the last four bytes tell addresses apart; 0a marks a MAC that
-// is locally administered.
-func macOf(a netip.Addr) net.HardwareAddr {
-	b := a.AsSlice()
-	return append(net.HardwareAddr{0x0a, 0x58}, b[len(b)-4:]...)
+// The last four bytes tell the addresses of a subnet apart; where it is of IPv6 and somebody
+// asked for an address beyond the first 2^32, a digest does. 0a marks a MAC that is locally
+// administered.
+func macOf(p netip.Prefix) net.HardwareAddr {
+	own, all := p.Addr().AsSlice(), p.Masked().Addr().AsSlice()
+	low := len(own) - 4
+	if bytes.Equal(own[:low], all[:low]) {
+		return append(net.HardwareAddr{0x0a, 0x58}, own[low:]...)
+	}
+	h := fnv.New32a()
+	h.Write(own)
+	return h.Sum(net.HardwareAddr{0x0a, 0x59})
 }
 
 func ipNet(p netip.Prefix) *net.IPNet {

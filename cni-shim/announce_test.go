@@ -23,7 +23,7 @@ func TestReusedAddressWorksAtOnce(t *testing.T) {
 	for _, mac := range []string{"0a:00:00:00:00:01", "0a:00:00:00:00:02", "0a:58:0a:f4:3c:09"} {
 		p := newPod(t, "pod1")
 		p.args = [][2]string{{"IP", "10.244.60.9,fd42:0:0:3::9"}}
-		if mac != macOf(addrOf("10.244.60.9")).String() {
+		if mac != macOf(prefix("10.244.60.9/24")).String() {
 			p.args = append(p.args, [2]string{"MAC", mac})
 		}
 		h.mustAdd(list, p)

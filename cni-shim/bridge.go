@@ -31,7 +31,7 @@ func wantBridge(c netconf, f subnet.File) bridge {
 			b.Addrs = append(b.Addrs, s)
 		}
 	}
-	b.MAC = macOf(b.Addrs[0].Addr())
+	b.MAC = macOf(b.Addrs[0])
 	return b
 }
 

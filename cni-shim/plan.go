@@ -63,5 +63,5 @@ func (plan addPlan) podMAC(addrs []address) net.HardwareAddr {
 	if mac, err := net.ParseMAC(plan.conf.Wish.MAC); err == nil {
 		return mac
 	}
-	return macOf(addrs[0].Prefix.Addr())
+	return macOf(addrs[0].Prefix)
 }

@@ -41,9 +41,20 @@ func (p portMapping) covers(f subnet.Family) bool {
 	return !p.HostIP.IsValid() || subnet.FamilyOf(p.HostIP) == f
 }
 
+// contradicts reports whether both are for the same port of the node, and lead to different
+// ones of the pod. One for a single address goes before one for all.
+func (p portMapping) contradicts(other portMapping) bool {
+	all := func(a netip.Addr) bool { return !a.IsValid() || a.IsUnspecified() }
+	if p.Protocol != other.Protocol || p.HostPort != other.HostPort || p.Port == other.Port || all(p.HostIP) != all(other.HostIP) {
+		return false
+	}
+	return !p.HostIP.IsValid() || !other.HostIP.IsValid() || p.HostIP == other.HostIP
+}
+
 // parsePorts reads the field portMappings of runtimeConfig.
 func parsePorts(given *object) []portMapping {
 	var ports []portMapping
+	var at []int // where they stand in the list
 	for i, raw := range field[[]json.RawMessage](given, "portMappings", nil) {
 		o := parseObject(raw, given.path+"portMappings["+strconv.Itoa(i)+"].", given.faults)
 		if o.fields == nil {
@@ -73,18 +84,27 @@ func parsePorts(given *object) []portMapping {
 			}
 		}
 		o.close()
+		for j, other := range ports {
+			if p.contradicts(other) {
+				o.fault("containerPort", "%d contradicts portMappings[%d], which leads %s", p.Port, at[j], other)
+				break
+			}
+		}
 		if len(given.faults.texts) == before {
-			ports = append(ports, p)
+			ports, at = append(ports, p), append(at, i)
 		}
 	}
 	return ports
 }
 
 func port(o *object, key string) uint16 {
+	before := len(o.faults.texts)
 	n := field(o, key, 0)
-	if n < 1 || n > 65535 {
-		o.fault(key, "%d is out of range: 1 to 65535", n)
-		return 0
+	if n >= 1 && n <= 65535 {
+		return uint16(n)
 	}
-	return uint16(n)
+	if len(o.faults.texts) == before { // or else it is told already
+		o.fault(key, "%d is out of range: 1 to 65535", n)
+	}
+	return 0
 }

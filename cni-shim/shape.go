@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"strings"
 
@@ -70,12 +71,13 @@ func bucket(h *netlink.Handle, l netlink.Link, rate, burst uint64, mtu int) erro
 	const latency, etherHeader = 25, 14 // ms, bytes
 	bytes, size := rate/8, max(burst/8, uint64(mtu)+etherHeader)
 	size = min(size, 1<<32-1)
-	ticks := float64(size) * 1e6 / float64(max(bytes, 1)) * netlink.TickInUsec()
+	// Rounded down the bucket could hold less than a packet where the rate is high.
+	ticks := math.Ceil(float64(size) * 1e6 / float64(bytes) * netlink.TickInUsec())
 	q := &netlink.Tbf{
 		QdiscAttrs: netlink.QdiscAttrs{LinkIndex: l.Attrs().Index, Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT},
 		Rate:       bytes,
 		Buffer:     uint32(min(ticks, 1<<32-1)),
-		Limit:      uint32(min(bytes*latency/1000+size, 1<<32-1)),
+		Limit:      uint32(min(bytes/1000*latency+size, 1<<32-1)),
 	}
 	if err := h.QdiscReplace(q); err != nil {
 		return fmt.Errorf("limit %s to %d bit/s: %w", l.Attrs().Name, rate, err)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"testing"
@@ -106,5 +107,29 @@ func TestShaperIsWhatWasAskedFor(t *testing.T) {
 	}
 	if b := h.bucket(p.hostName()); b != nil {
 		t.Errorf("what the pod receives is limited by %v, want no limit", b)
+	}
+}
+
+// A bucket of whatever rate holds a packet; one that does not would drop them all.
+func TestBucketHoldsAPacketAtEveryRate(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, oneFamily)
+	for _, rate := range []uint64{1000, 1_000_000, 100_000_000_000, 1_000_000_000_000, 1_000_000_000_000_000} {
+		p := newPod(t, fmt.Sprint("pod", rate))
+		list := h.conf("1.1.0", `"capabilities": {"bandwidth": true}`)
+		p.capabilities = map[string]any{"bandwidth": map[string]uint64{"ingressRate": rate, "ingressBurst": 8}}
+		r := h.mustAdd(list, p)
+		b := h.bucket(p.hostName())
+		if b == nil {
+			t.Fatalf("no bucket for a rate of %d", rate)
+		}
+		const packet = 1450 + 14
+		if holds := float64(b.Buffer) / netlink.TickInUsec() / 1e6 * float64(b.Rate); holds < packet {
+			t.Errorf("at %d bit/s the bucket holds %.0f bytes, want %d or more", rate, holds, packet)
+		}
+		if most := max(uint64(b.Rate)/1000*25+packet, packet); b.Limit < packet || uint64(b.Limit) > most {
+			t.Errorf("at %d bit/s the queue takes %d bytes, want %d to %d", rate, b.Limit, packet, most)
+		}
+		echo(t, h.ns, p.ns, addrOf(r.IPs[0].Address.IP.String()))
 	}
 }

@@ -88,8 +88,8 @@ func (v veth) reflect(h *netlink.Handle, link netlink.Link) error {
 // learns from a queue of its own that the pod's end is up; that takes less than
 // a millisecond, and until then packets are lost.
 func awaitUp(h *netlink.Handle, name string) (netlink.Link, error) {
-	const most = 10 * time.Second
-	for waited, pause := time.Duration(0), 100*time.Microsecond; ; pause *= 2 {
+	const most, longest = 10 * time.Second, 10 * time.Millisecond
+	for waited, pause := time.Duration(0), 100*time.Microsecond; ; pause = min(2*pause, longest) {
 		link, err := h.LinkByName(name)
 		if err != nil {
 			return nil, fmt.Errorf("look up %s: %w", name, err)

@@ -131,8 +131,14 @@ func parseBandwidth(given *object) bandwidth {
 		rateKey, burstKey string
 		rate, burst       uint64
 	}{{"ingressRate", "ingressBurst", w.IngressRate, w.IngressBurst}, {"egressRate", "egressBurst", w.EgressRate, w.EgressBurst}} {
+		// At the least a packet takes seconds, and the kernel takes not much more than the
+		// most. They are those of Kubernetes.
+		const least, most = 1000, 1_000_000_000_000_000
 		if (way.rate == 0) != (way.burst == 0) {
 			b.fault(way.burstKey, "%d contradicts %s: %d; give both, or neither", way.burst, way.rateKey, way.rate)
+		}
+		if way.rate > 0 && (way.rate < least || way.rate > most) {
+			b.fault(way.rateKey, "%d is out of range: %d to %d bits per second", way.rate, least, most)
 		}
 	}
 	return w

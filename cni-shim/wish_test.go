@@ -62,6 +62,15 @@ func TestParseWishTellsAllFaults(t *testing.T) {
 				"runtimeConfig.portMappings[0].hostPort: 0 is out of range: 1 to 65535", "portMappings[0].containerPort: 70000", "portMappings[1]: 5 is not a JSON object",
 				`portMappings[2].protocol: "icmp" is not one of tcp, udp, sctp`, `portMappings[3].hostIP: "eth0"`, "portMappings[4].port: 1 is not supported",
 			}},
+		{"port mappings that contradict each other", `{"name": "t", "runtimeConfig": {"portMappings": [
+			{"hostPort": 80, "containerPort": 80}, {"hostPort": 80, "containerPort": 80, "hostIP": "0.0.0.0"},
+			{"hostPort": 80, "containerPort": 81, "hostIP": "0.0.0.0"}, {"hostPort": 80, "containerPort": 82, "hostIP": "192.0.2.1"}, {"hostPort": 80, "containerPort": 83, "protocol": "udp"},
+			{"hostPort": 80, "containerPort": 84, "hostIP": "192.0.2.1"}]}}`, types.ErrInvalidNetworkConfig, []string{
+			"runtimeConfig.portMappings[2].containerPort: 81 contradicts portMappings[0], which leads tcp * port 80 to pod port 80; runtimeConfig.portMappings[5].containerPort: 84 contradicts portMappings[3]"}},
+		{"a port that is no number", `{"name": "t", "runtimeConfig": {"portMappings": [{"hostPort": "x", "containerPort": 80}]}}`, types.ErrInvalidNetworkConfig,
+			[]string{`network configuration: runtimeConfig.portMappings[0].hostPort: "x" is not a whole number`}},
+		{"bandwidth that carries no packet", `{"name": "t", "runtimeConfig": {"bandwidth": {"ingressRate": 999, "ingressBurst": 1, "egressRate": 1000000000000001, "egressBurst": 1}}}`, types.ErrInvalidNetworkConfig,
+			[]string{"bandwidth.ingressRate: 999 is out of range: 1000 to 1000000000000000", "bandwidth.egressRate: 1000000000000001 is out of range"}},
 		{"bandwidth", `{"name": "t", "runtimeConfig": {"bandwidth": {"ingressRate": 5, "egressBurst": 5, "egressRate": -1}}}`, types.ErrInvalidNetworkConfig,
 			[]string{"bandwidth.ingressBurst: 0 contradicts ingressRate: 5", "bandwidth.egressRate: -1 is not a whole number", "bandwidth.egressBurst: 5 contradicts egressRate: 0"}},
 		{"contradictions", `{"name": "t", "runtimeConfig": {"ips": ["10.0.0.1", "x", "10.0.0.2"], "mac": "0a:00:00:00:00:01"}, "args": {"cni": {"ips": ["10.0.0.3"], "mac": "0a:00:00:00:00:02"}}}`,
