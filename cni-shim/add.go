@@ -102,6 +102,9 @@ func (plan addPlan) run(h *netlink.Handle, p *pod, store *ipam) (*current.Result
 		return nil, undo, err
 	}
 	step("address")
+	if _, err := want.addAddrs(h, br); err != nil {
+		return nil, undo, err
+	}
 
 	v := veth{
 		Host:    plan.who.hostName(),

@@ -466,6 +466,71 @@ func TestSubnetOfTheNodeChanged(t *testing.T) {
 	echo(t, young.ns, next.ns, addrOf("10.244.61.3"))
 }
 
+// The subnet changes while a pod is being attached that read the old one and has no address
+// yet: it gets its gateway all the same.
+func TestSubnetChangesDuringAnAdd(t *testing.T) {
+	t.Parallel()
+	h, old, young := newHost(t, oneFamily), newPod(t, "old"), newPod(t, "young")
+	list := h.conf("1.1.0", "")
+	if err := os.MkdirAll(h.dir(), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := os.OpenFile(filepath.Join(h.dir(), lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil { // nobody gets an address
+		t.Fatal(err)
+	}
+	has := func(ip string) bool {
+		br, err := h.LinkByName("cni0")
+		if err != nil {
+			return false
+		}
+		addrs, err := dump(func() ([]netlink.Addr, error) { return h.AddrList(br, netlink.FAMILY_V4) })
+		return err == nil && slices.ContainsFunc(addrs, func(a netlink.Addr) bool { return a.IPNet.String() == ip })
+	}
+	var group sync.WaitGroup
+	start := func(p *testPod) {
+		group.Go(func() {
+			if _, err := h.add(list, p); err != nil {
+				t.Errorf("ADD of %s: %v", p.id, err)
+			}
+		})
+	}
+	within := func(most time.Duration, what func() bool) bool {
+		for end := time.Now().Add(most); time.Now().Before(end); time.Sleep(time.Millisecond) {
+			if what() {
+				return true
+			}
+		}
+		return false
+	}
+	start(old)
+	if !within(30*time.Second, func() bool { return has("10.244.60.1/24") }) {
+		t.Fatal("no bridge for the first pod")
+	}
+	h.setSubnet(strings.ReplaceAll(oneFamily, "10.244.60.1", "10.244.61.1"))
+	start(young)
+	if !within(30*time.Second, func() bool { return has("10.244.61.1/24") }) {
+		t.Fatal("the bridge gets no address of the new subnet")
+	}
+	// Whoever takes the old address away without the lock does so now.
+	within(300*time.Millisecond, func() bool { return !has("10.244.60.1/24") })
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_UN); err != nil {
+		t.Fatal(err)
+	}
+	group.Wait()
+	echo(t, old.ns, h.ns, addrOf("10.244.60.1"))
+	echo(t, young.ns, h.ns, addrOf("10.244.61.1"))
+	for _, p := range []*testPod{old, young} {
+		if err := h.check(list, p); err != nil {
+			t.Errorf("CHECK of %s: %v", p.id, err)
+		}
+	}
+}
+
 func TestWithoutDefaultGatewayTheClusterIsReached(t *testing.T) {
 	t.Parallel()
 	h, p := newHost(t, twoFamilies), newPod(t, "pod1")

@@ -14,23 +14,9 @@ import (
 // has the address of the old one beside the new one for as long as pods live there:
 // it is their gateway.
 func (b bridge) ensureAddrs(h *netlink.Handle, br *netlink.Bridge, store *ipam) error {
-	have, err := bridgeAddrs(br)
+	have, err := b.addAddrs(h, br)
 	if err != nil {
 		return err
-	}
-	for _, want := range b.Addrs {
-		if slices.Contains(have, want) {
-			continue
-		}
-		addr := &netlink.Addr{IPNet: ipNet(want), Flags: unix.IFA_F_NODAD}
-		if err := h.AddrAdd(br, addr); err != nil && !errors.Is(err, unix.EEXIST) {
-			return fmt.Errorf("add address %s to bridge %s: %w", want, b.Name, err)
-		}
-		// A bridge whose MAC nobody set takes that of a port, and another one
-		// when the port goes. Setting it, even to what it is, ends that.
-		if err := h.LinkSetHardwareAddr(br, br.HardwareAddr); err != nil {
-			return fmt.Errorf("set mac %s on bridge %s: %w", br.HardwareAddr, b.Name, err)
-		}
 	}
 	for _, old := range have {
 		if !slices.Contains(b.Addrs, old) && isGateway(old) {
@@ -40,6 +26,32 @@ func (b bridge) ensureAddrs(h *netlink.Handle, br *netlink.Bridge, store *ipam) 
 		}
 	}
 	return nil
+}
+
+// addAddrs adds the addresses that are missing, and returns those that were there.
+//
+// It is called once more when the pod has its address: until then another ADD, which reads
+// of another subnet, may take the bridge's away.
+func (b bridge) addAddrs(h *netlink.Handle, br *netlink.Bridge) ([]netip.Prefix, error) {
+	have, err := bridgeAddrs(br)
+	if err != nil {
+		return nil, err
+	}
+	for _, want := range b.Addrs {
+		if slices.Contains(have, want) {
+			continue
+		}
+		addr := &netlink.Addr{IPNet: ipNet(want), Flags: unix.IFA_F_NODAD}
+		if err := h.AddrAdd(br, addr); err != nil && !errors.Is(err, unix.EEXIST) {
+			return nil, fmt.Errorf("add address %s to bridge %s: %w", want, b.Name, err)
+		}
+		// A bridge whose MAC nobody set takes that of a port, and another one
+		// when the port goes. Setting it, even to what it is, ends that.
+		if err := h.LinkSetHardwareAddr(br, br.HardwareAddr); err != nil {
+			return nil, fmt.Errorf("set mac %s on bridge %s: %w", br.HardwareAddr, b.Name, err)
+		}
+	}
+	return have, nil
 }
 
 // isGateway reports whether an address is such as this plugin or flannel gives to a
@@ -62,31 +74,42 @@ func bridgeAddrs(br *netlink.Bridge) ([]netip.Prefix, error) {
 	return have, nil
 }
 
-// retire removes the address of a subnet that is no longer ours, if no pod uses it.
+// retire removes the address of a subnet that is no longer ours, if no pod uses it. It looks
+// again with the lock held, under which pods get their addresses.
 func (b bridge) retire(h *netlink.Handle, br *netlink.Bridge, old netip.Prefix, store *ipam) error {
 	used, err := b.inUse(h, br, old, store)
 	if used || err != nil {
 		return err
 	}
-	if err := h.AddrDel(br, &netlink.Addr{IPNet: ipNet(old)}); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
-		return fmt.Errorf("remove address %s from bridge %s: %w", old, b.Name, err)
-	}
-	return nil
+	return store.locked(func() error {
+		used, err := b.inUse(h, br, old, store)
+		if used || err != nil {
+			return err
+		}
+		if err := h.AddrDel(br, &netlink.Addr{IPNet: ipNet(old)}); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
+			return fmt.Errorf("remove address %s from bridge %s: %w", old, b.Name, err)
+		}
+		return nil
+	})
 }
 
 // inUse reports whether a pod may live in the subnet of the address: one has a
-// reservation there, or has an address there, or is one that we cannot look into.
+// reservation there, or has an address there, or is one that we cannot look into. On a
+// bridge without ports that is a pod which is being attached.
 func (b bridge) inUse(h *netlink.Handle, br *netlink.Bridge, old netip.Prefix, store *ipam) (bool, error) {
-	ports, err := portsOf(h, br)
-	if err != nil || len(ports) == 0 {
-		return false, err
-	}
 	l, err := store.list()
 	if err != nil {
 		return false, err
 	}
+	ports, err := portsOf(h, br)
+	if err != nil {
+		return false, err
+	}
 	for a := range l.taken {
-		if old.Contains(a) && !slices.ContainsFunc(b.Addrs, func(p netip.Prefix) bool { return p.Contains(a) }) {
+		if !old.Contains(a) || slices.ContainsFunc(b.Addrs, func(p netip.Prefix) bool { return p.Contains(a) }) {
+			continue
+		}
+		if len(ports) > 0 || store.inTheMaking(a) {
 			return true, nil
 		}
 	}

@@ -133,7 +133,7 @@ func parseBandwidth(given *object) bandwidth {
 	}{{"ingressRate", "ingressBurst", w.IngressRate, w.IngressBurst}, {"egressRate", "egressBurst", w.EgressRate, w.EgressBurst}} {
 		// At the least a packet takes seconds, and the kernel takes not much more than the
 		// most. They are those of Kubernetes.
-		const least, most = 1000, 1_000_000_000_000_000
+		const least, most uint64 = 1000, 1_000_000_000_000_000
 		if (way.rate == 0) != (way.burst == 0) {
 			b.fault(way.burstKey, "%d contradicts %s: %d; give both, or neither", way.burst, way.rateKey, way.rate)
 		}
