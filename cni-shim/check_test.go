@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -103,6 +104,78 @@ func addr(s string) *netlink.Addr {
 		panic(err)
 	}
 	return a
+}
+
+// Beside what the result tells, CHECK looks at what the runtime asked for.
+func TestCheckNamesMissingShapersAndRules(t *testing.T) {
+	t.Parallel()
+	const ifb = "ifb.788a104c256"
+	ingress := func(h *host) *netlink.Ingress {
+		l, err := h.LinkByName(p1Host)
+		if err != nil {
+			h.Fatal(err)
+		}
+		return &netlink.Ingress{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: l.Attrs().Index, Parent: netlink.HANDLE_INGRESS, Handle: netlink.MakeHandle(0xffff, 0)}}
+	}
+	tests := []struct {
+		name  string
+		spoil func(h *host) error
+		want  []string
+	}{
+		{"nothing", func(*host) error { return nil }, nil},
+		{"no bucket", func(h *host) error { return h.QdiscDel(h.bucket(p1Host)) },
+			[]string{"limit of 8000000 bit/s for what the pod receives is missing on " + p1Host}},
+		{"another bucket", func(h *host) error {
+			b := h.bucket(ifb)
+			b.Rate *= 2
+			return h.QdiscReplace(b)
+		}, []string{"limit of 16000000 bit/s for what the pod sends is missing on " + ifb}},
+		{"no shaper", func(h *host) error {
+			_, err := deleteLink(h.Handle, ifb)
+			return err
+		}, []string{"limit of 16000000 bit/s for what the pod sends is missing on " + ifb, "what the pod sends is not led through " + ifb}},
+		{"nothing is led through the shaper", func(h *host) error { return h.QdiscDel(ingress(h)) },
+			[]string{"what the pod sends is not led through " + ifb}},
+		{"a chain without rules", func(h *host) error {
+			return h.do(func() error {
+				text, err := run("nft", "flush", "chain", "ip6", portTable, "prerouting")
+				if err != nil {
+					return fmt.Errorf("%w: %s", err, text)
+				}
+				return nil
+			})
+		}, []string{"rules of nftables table ip6 " + portTable + " are not as they should be"}},
+		{"another plugin's rules", func(h *host) error {
+			return h.do(func() error {
+				text, err := run("nft", "add", "table", "ip", "somebody")
+				if err != nil {
+					return fmt.Errorf("%w: %s", err, text)
+				}
+				return nil
+			})
+		}, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			h, p := newHost(t, twoFamilies), newPod(t, "pod1")
+			p.capabilities = p.ports("8080>80/tcp")
+			p.capabilities["bandwidth"] = map[string]int{"ingressRate": 8e6, "ingressBurst": 8e5, "egressRate": 16e6, "egressBurst": 8e5}
+			list := h.conf("1.0.0", `"capabilities": {"portMappings": true, "bandwidth": true}`)
+			h.mustAdd(list, p)
+			if err := tt.spoil(h); err != nil {
+				t.Fatal(err)
+			}
+			err := h.check(list, p)
+			if len(tt.want) == 0 {
+				if err != nil {
+					t.Errorf("CHECK = %v, want no error", err)
+				}
+				return
+			}
+			wantError(t, "CHECK", err, types.ErrInternal, tt.want...)
+		})
+	}
 }
 
 func TestCheckWithoutPrevResult(t *testing.T) {

@@ -14,6 +14,9 @@ func tableOf(f subnet.Family) *nftables.Table {
 	return &nftables.Table{Name: portTable, Family: [2]nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFamilyIPv6}[f]}
 }
 
+// tableName is the family's table as nft(8) calls it.
+func tableName(f subnet.Family) string { return [2]string{"ip ", "ip6 "}[f] + portTable }
+
 // setNames are the maps and sets of a table.
 var setNames = []string{"ports", "hosts", "hairpin", "owners"}
 

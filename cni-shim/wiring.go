@@ -7,6 +7,8 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
+
+	"tulle/subnet"
 )
 
 // wiring is a pod's attachment as CHECK sees it.
@@ -23,6 +25,9 @@ type wiring struct {
 	Gateways  []netip.Addr // on the bridge
 	Reserved  []netip.Addr
 	Ports     []portRow
+	Tables    []string // of nftables whose rules are as they should be
+	Limits    []limit
+	Through   string // the shaper of what the pod sends
 	Directory string // of reservations
 }
 
@@ -53,6 +58,12 @@ func wantWiring(c netconf, a attachment, prev *current.Result) (wiring, error) {
 		}
 	}
 	w.Ports = portRows(c.Wish.Ports, own, a, "")
+	for _, family := range subnet.Families {
+		if slices.ContainsFunc(w.Ports, func(r portRow) bool { return r.Family == family }) {
+			w.Tables = append(w.Tables, tableName(family))
+		}
+	}
+	w.Limits, w.Through = c.Wish.Bandwidth.wantLimits(a)
 	for _, r := range prev.Routes {
 		gw, _ := netip.AddrFromSlice(r.GW)
 		w.Routes = append(w.Routes, route{Dst: prefixOf(&r.Dst), Via: gw.Unmap()})
@@ -103,6 +114,15 @@ func (w wiring) differences(have wiring) []string {
 	}
 	for _, p := range missing(w.Ports, have.Ports) {
 		tell("%s is missing in nftables table %s", p, portTable)
+	}
+	for _, name := range missing(w.Tables, have.Tables) {
+		tell("rules of nftables table %s are not as they should be", name)
+	}
+	for _, l := range missing(w.Limits, have.Limits) {
+		tell("%s", l)
+	}
+	if w.Through != "" && have.Through != w.Through {
+		tell("what the pod sends is not led through %s", w.Through)
 	}
 	return wrong
 }

@@ -8,6 +8,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"tulle/subnet"
 )
 
 // haveWiring is what there is. What is missing stays zero.
@@ -35,7 +37,12 @@ func haveWiring(c netconf, a attachment, h *netlink.Handle, p *pod) (wiring, err
 		return w, err
 	}
 	if len(c.Wish.Ports) > 0 {
-		if w.Ports, err = havePorts(c, a); err != nil {
+		if w.Ports, w.Tables, err = havePorts(c, a); err != nil {
+			return w, err
+		}
+	}
+	if c.Wish.Bandwidth != (bandwidth{}) {
+		if w.Limits, w.Through, err = haveLimits(h, a); err != nil {
 			return w, err
 		}
 	}
@@ -106,23 +113,28 @@ func (p *pod) routes() ([]route, error) {
 	return routes, nil
 }
 
-// havePorts are the rows of the attachment's port mappings, without their comments.
-func havePorts(c netconf, a attachment) ([]portRow, error) {
+// havePorts are the rows of the attachment's port mappings, without their comments, and
+// the tables whose rules are as they should be.
+func havePorts(c netconf, a attachment) (own []portRow, tables []string, err error) {
 	f, err := openFirewall()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer f.close()
 	rows, err := f.list()
-	if err != nil {
-		return nil, err
+	if err != nil || f.Conn == nil {
+		return nil, nil, err
 	}
-	var own []portRow
 	for _, r := range rows {
 		if ownerOf(r.Owner, c.Name) == a.hostName() {
 			r.Owner = ""
 			own = append(own, r)
 		}
 	}
-	return own, nil
+	for _, family := range subnet.Families {
+		if f.intact(family) {
+			tables = append(tables, tableName(family))
+		}
+	}
+	return own, tables, nil
 }
