@@ -615,6 +615,19 @@ func TestNodeWithIPv6Alone(t *testing.T) {
 	h.wantNothing("DEL")
 }
 
+func TestMTUThatIPv6DoesNotTake(t *testing.T) {
+	t.Parallel()
+	h, p := newHost(t, twoFamilies), newPod(t, "pod1")
+	list := h.conf("1.1.0", `"mtu": 1279`)
+	_, err := h.add(list, p)
+	wantError(t, "ADD", err, types.ErrInvalidNetworkConfig, "mtu: 1279", "IPv6", "1280", h.subnetFile)
+	wantError(t, "STATUS", h.status(list), types.ErrInvalidNetworkConfig, "mtu: 1279")
+	h.setSubnet(strings.ReplaceAll(twoFamilies, "MTU=1450", "MTU=1200"))
+	_, err = h.add(h.conf("1.1.0", ""), p)
+	wantError(t, "ADD with that of the subnet file", err, types.ErrInvalidNetworkConfig, "1200", "1280", h.subnetFile)
+	h.mustAdd(h.conf("1.1.0", `"mtu": 1280`), p)
+}
+
 // Addresses that a runtime asks for may be alike in all but their middle. Two interfaces of
 // one bridge must not have one MAC.
 func TestMACsOfOneIPv6SubnetDiffer(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/containernetworking/cni/pkg/types"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -41,6 +42,20 @@ func podMTU(c netconf, f subnet.File) int {
 		return c.MTU
 	}
 	return f.MTU
+}
+
+// checkMTU refuses an MTU with which the kernel takes IPv6 off an interface.
+func checkMTU(c netconf, f subnet.File) error {
+	const least = 1280 // RFC 8200
+	if mtu := podMTU(c, f); mtu < least && f.Subnets[subnet.IPv6].IsValid() {
+		source := "mtu"
+		if c.MTU == 0 {
+			source = "FLANNEL_MTU of the subnet file"
+		}
+		return coded(types.ErrInvalidNetworkConfig, fmt.Errorf("%s: %d is less than the %d that IPv6 needs, and the subnet file %s gives this node's pods %s",
+			source, mtu, least, c.SubnetFile, f.Subnets[subnet.IPv6].Masked()))
+	}
+	return nil
 }
 
 // ensure makes the bridge what it should be and returns it. Several processes may

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"slices"
@@ -109,6 +110,34 @@ func TestGCFreesReservationsThatNameNobody(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "lock")); err != nil {
 		t.Errorf("the lock, an empty file too, is gone: %v", err)
 	}
+}
+
+// The list has two names, because the first one of the specification was a mistake. What is
+// in either of them stays.
+func TestGCKeepsWhatIsInEitherList(t *testing.T) {
+	t.Parallel()
+	h := newHost(t, oneFamily)
+	list := h.conf("1.1.0", "")
+	one, two := newPod(t, "pod1"), newPod(t, "pod2")
+	h.mustAdd(list, one)
+	h.mustAdd(list, two)
+	of := func(p *testPod) []map[string]string {
+		return []map[string]string{{"containerID": p.id, "ifname": p.ifName}}
+	}
+	null := json.RawMessage("null")
+	for _, tt := range []struct {
+		valid, attachments any
+		left               int
+	}{{of(one), of(two), 2}, {null, of(one), 1}, {[]int{}, null, 0}} {
+		changed := withField(t, withField(t, list, "cni.dev/valid-attachments", tt.valid), "cni.dev/attachments", tt.attachments)
+		if err := h.refusal(changed, one, "GC"); err != nil {
+			t.Fatal(err)
+		}
+		if got := h.ports(); len(got) != tt.left {
+			t.Errorf("ports after GC that keeps %v and %v: %v, want %d", tt.valid, tt.attachments, got, tt.left)
+		}
+	}
+	h.wantNothing("GC")
 }
 
 func TestGCWithoutAListOfAttachmentsFreesNothing(t *testing.T) {

@@ -93,8 +93,11 @@ func parseNetconf(text []byte) (netconf, error) {
 	dns.close()
 
 	for _, key := range []string{"cni.dev/valid-attachments", "cni.dev/attachments"} {
-		if _, given := top.fields[key]; given && c.Valid == nil {
-			c.Valid = append([]types.GCAttachment{}, field[[]types.GCAttachment](top, key, nil)...)
+		if _, given := top.fields[key]; given {
+			if c.Valid == nil {
+				c.Valid = []types.GCAttachment{}
+			}
+			c.Valid = append(c.Valid, field[[]types.GCAttachment](top, key, nil)...)
 		}
 	}
 	top.close()

@@ -97,6 +97,9 @@ func TestParseNetconfTellsAllFaults(t *testing.T) {
 				"ipam.routes[2].gw: fd00::1 is not an IPv4 address", `ipam.routes[3].dst: "x" is not a prefix`, "ipam.routes[4]: 7 is not a JSON object",
 				"ipam.routes[5].dst", "ipam.routes[6].mtu: -1 is out of range", "ipam.routes[7].gw: fe80::1%eth0",
 			}},
+		{"one route twice", `{"name": "t", "ipam": {"routes": [{"dst": "10.0.0.0/8"}, {"dst": "10.0.0.0/8", "table": 100}, {"dst": "10.0.0.0/8", "priority": 5},
+			{"dst": "10.0.0.0/8", "gw": "10.1.0.1", "table": 254}, {"dst": "10.0.0.0/8", "table": 100, "mtu": 1400}]}}`, types.ErrInvalidNetworkConfig,
+			[]string{"network configuration: ipam.routes[3].dst: 10.0.0.0/8 is that of routes[0]; give another table or priority; ipam.routes[4].dst: 10.0.0.0/8 is that of routes[1]"}},
 		{"a pattern as bridge", `{"name": "t", "bridge": "br%d"}`, types.ErrInvalidNetworkConfig, []string{`bridge: "br%d": a percent sign`}},
 	}
 	for _, tt := range tests {

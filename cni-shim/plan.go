@@ -48,6 +48,9 @@ func planAdd(c netconf, args *skel.CmdArgs) (addPlan, error) {
 	if plan.spans, err = spans(c, plan.file); err != nil {
 		return plan, err
 	}
+	if err := checkMTU(c, plan.file); err != nil {
+		return plan, err
+	}
 	if err := plan.conf.Wish.check(plan.spans); err != nil {
 		return plan, err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -37,6 +38,7 @@ func (r route) String() string {
 // parseRoutes reads the field routes of ipam.
 func parseRoutes(ipam *object) []route {
 	var routes []route
+	at := map[route]int{} // where they stand in the list
 	for i, raw := range field[[]json.RawMessage](ipam, "routes", nil) {
 		o := parseObject(raw, ipam.path+"routes["+strconv.Itoa(i)+"].", ipam.faults)
 		if o.fields == nil {
@@ -63,10 +65,20 @@ func parseRoutes(ipam *object) []route {
 		case r.Via.IsValid() && (r.Via.Is4() != r.Dst.Addr().Is4() || r.Via.Zone() != ""):
 			o.fault("gw", "%s is not an %s address such as can lead to %s", r.Via, subnet.FamilyOf(r.Dst.Addr()), r.Dst)
 		default:
+			if first, taken := at[r.key()]; taken {
+				o.fault("dst", "%s is that of routes[%d]; give another table or priority", r.Dst, first)
+				continue
+			}
+			at[r.key()] = i
 			routes = append(routes, r)
 		}
 	}
 	return routes
+}
+
+// key is what a table of the kernel holds at most one route of.
+func (r route) key() route {
+	return route{Dst: r.Dst, Priority: r.Priority, Table: cmp.Or(r.Table, unix.RT_TABLE_MAIN)}
 }
 
 func number(o *object, key string, most int) int {

@@ -24,6 +24,9 @@ func status(args *skel.CmdArgs) error {
 		return err
 	}
 	all, err := spans(conf, file)
+	if err == nil {
+		err = checkMTU(conf, file)
+	}
 	if err != nil {
 		return err
 	}
