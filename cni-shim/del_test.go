@@ -222,7 +222,8 @@ func TestNobodyWaitsForTheBackgroundCopy(t *testing.T) {
 		t.Fatal(err)
 	}
 	seen := 0
-	for range 20 {
+	// On a machine with much to do the copy may often be done before we look.
+	for i := 0; i < 20 || seen == 0 && i < 500; i++ {
 		p := newPod(t, "pod1")
 		h.mustAdd(list, p)
 		ends, lock, err := os.Pipe()
@@ -245,7 +246,7 @@ func TestNobodyWaitsForTheBackgroundCopy(t *testing.T) {
 	}
 	// One that runs here was not waited for.
 	if seen == 0 {
-		t.Error("after 20 DELs no copy was still at work when all pipes were closed")
+		t.Error("after 500 DELs no copy was still at work when all pipes were closed")
 	}
 	h.wantNothing("DEL")
 }

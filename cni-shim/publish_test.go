@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -100,11 +101,11 @@ func serve(t testing.TB, at ns.NetNS, port int, name string) {
 	go func() {
 		buf := make([]byte, 100)
 		for {
-			_, from, err := u.ReadFrom(buf)
+			n, from, err := u.ReadFrom(buf)
 			if err != nil {
 				return
 			}
-			_, _ = u.WriteTo(fmt.Appendf(nil, "%s %s", name, from), from)
+			_, _ = u.WriteTo(fmt.Appendf(nil, "%s %s %s", name, from, buf[:n]), from)
 		}
 	}()
 }
@@ -365,20 +366,24 @@ func TestUDPFlowsAreForgotten(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	buf := make([]byte, 100)
-	hear := func(wait time.Duration) string {
-		_ = conn.SetReadDeadline(time.Now().Add(wait))
-		n, _ := conn.Read(buf) // what was sent before may have found a port that nobody serves
-		return string(buf[:n])
-	}
-	// answer asks until it is answered, or so often.
+	// answer asks until it is answered, or so often. Every question has a number: an answer
+	// to one of an earlier call comes late and says nothing of now.
+	asked, buf := 0, make([]byte, 100)
 	answer := func(often int) string {
-		for hear(300*time.Millisecond) != "" { // a late answer to an earlier question
-		}
+		first := asked + 1
 		for range often {
-			_, _ = conn.Write([]byte("?"))
-			if text := hear(300 * time.Millisecond); text != "" {
-				return text
+			asked++
+			_, _ = fmt.Fprint(conn, asked)
+			_ = conn.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+			for {
+				n, err := conn.Read(buf) // what was sent before may have found a port that nobody serves
+				if err != nil {
+					break
+				}
+				words := strings.Fields(string(buf[:n]))
+				if number, err := strconv.Atoi(words[len(words)-1]); err == nil && number >= first {
+					return string(buf[:n])
+				}
 			}
 		}
 		return ""
