@@ -104,7 +104,7 @@ func readManifest(t *testing.T) (set daemonSet, configMaps map[string]map[string
 func TestDaemonSetOfContainerd(t *testing.T) {
 	root.Require(t)
 	requireRuntime(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	bin := t.TempDir()
 	for name, path := range map[string]string{

@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -39,7 +38,7 @@ default_network = "tulle"
 func TestContainersOfPodman(t *testing.T) {
 	root.Require(t)
 	requireRuntime(t, "podman", "conmon", "crun")
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	nodes, bin := runtimeLab(ctx, t)
 	program, err := os.ReadFile(bin + "/pause")
