@@ -133,6 +133,12 @@ func (plan addPlan) run(h *netlink.Handle, p *pod, store *ipam) (*current.Result
 			return nil, undo, err
 		}
 		undos = append(undos, func() error {
+			// Over a new way: on one that failed there may be answers of before.
+			f.close()
+			f, err := openFirewall()
+			if err != nil {
+				return err
+			}
 			defer f.close()
 			return plan.who.withdraw(f, plan.conf)
 		})

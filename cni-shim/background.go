@@ -30,18 +30,11 @@ func deleteInBackground(h *netlink.Handle, link netlink.Link, release []int) err
 	if os.Getppid() == 1 {
 		return h.LinkDel(link)
 	}
-	sock, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
-	if err != nil {
-		return os.NewSyscallError("socket", err)
+	sock, pipe, err := openWays()
+	if err != nil { // too many files are open
+		return h.LinkDel(link)
 	}
 	defer unix.Close(sock)
-	if err := unix.Connect(sock, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return os.NewSyscallError("connect", err)
-	}
-	var pipe [2]int
-	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
-		return os.NewSyscallError("pipe2", err)
-	}
 	defer unix.Close(pipe[0])
 	req := nl.NewNetlinkRequest(unix.RTM_DELLINK, unix.NLM_F_ACK)
 	msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
@@ -58,6 +51,23 @@ func deleteInBackground(h *netlink.Handle, link netlink.Link, release []int) err
 		return h.LinkDel(link)
 	}
 	return err
+}
+
+// openWays opens what the copy talks through: to the kernel, and to this process.
+func openWays() (sock int, pipe [2]int, err error) {
+	sock, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+	if err != nil {
+		return -1, pipe, os.NewSyscallError("socket", err)
+	}
+	if err = unix.Connect(sock, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		err = os.NewSyscallError("connect", err)
+	} else if err = unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+		err = os.NewSyscallError("pipe2", err)
+	}
+	if err != nil {
+		_ = unix.Close(sock)
+	}
+	return sock, pipe, err
 }
 
 // inherited are the descriptors that were open when the program started: what it

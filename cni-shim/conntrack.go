@@ -81,9 +81,17 @@ func (t tracker) forget(f flows) error {
 	if f.DstPort != 0 {
 		err = errors.Join(err, filter.AddPort(netlink.ConntrackOrigDstPort, f.DstPort))
 	}
-	if err == nil {
-		_, err = netlink.ConntrackDeleteFilters(netlink.ConntrackTable, netlink.InetFamily(f.nf()), filter)
+	if err != nil {
+		return fmt.Errorf("forget UDP flows: %w", err)
 	}
+	return forgetByTable(f.Family, filter)
+}
+
+// forgetByTable reads the table of a family and forgets what the filter matches.
+func forgetByTable(f subnet.Family, filter netlink.CustomConntrackFilter) error {
+	_, err := dump(func() (uint, error) {
+		return netlink.ConntrackDeleteFilters(netlink.ConntrackTable, netlink.InetFamily(nfFamily(f)), filter)
+	})
 	// Where the kernel has nftables and no way to its connection tracking, nobody can forget.
 	if err != nil && !errors.Is(err, unix.EINVAL) {
 		return fmt.Errorf("forget UDP flows: %w", err)
@@ -91,7 +99,7 @@ func (t tracker) forget(f flows) error {
 	return nil
 }
 
-func (f flows) nf() uint8 { return [2]uint8{unix.AF_INET, unix.AF_INET6}[f.Family] }
+func nfFamily(f subnet.Family) uint8 { return [2]uint8{unix.AF_INET, unix.AF_INET6}[f] }
 
 // forgetInKernel sends one message. A kernel that does not know the filter takes
 // the tuple for a whole one and refuses it, since it has no ports: it never
@@ -99,7 +107,7 @@ func (f flows) nf() uint8 { return [2]uint8{unix.AF_INET, unix.AF_INET6}[f.Famil
 func (t tracker) forgetInKernel(f flows) error {
 	req := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_CTNETLINK<<8|nl.IPCTNL_MSG_CT_DELETE, unix.NLM_F_ACK)
 	// With version 0 the kernel would not look at the family.
-	req.AddData(&nl.Nfgenmsg{NfgenFamily: f.nf(), Version: 1})
+	req.AddData(&nl.Nfgenmsg{NfgenFamily: nfFamily(f.Family), Version: 1})
 
 	tuple, which := nl.NewRtAttr(unix.NLA_F_NESTED|nl.CTA_TUPLE_ORIG, nil), uint16(ctaFilterOrigFlags)
 	if f.Reply {
@@ -136,15 +144,36 @@ func (t tracker) flushPod(addr netip.Addr) error {
 	)
 }
 
+// mapped chooses UDP flows to ports that have been mapped. Once through the table is less
+// work than once for each of many ports.
+type mapped struct {
+	family subnet.Family
+	ports  map[uint16]bool
+}
+
+// MatchConntrackFlow is asked for each flow of the table.
+func (m mapped) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
+	return f.Forward.Protocol == unix.IPPROTO_UDP && m.ports[f.Forward.DstPort]
+}
+
 // flushMapped forgets flows to UDP ports that have just been mapped: the kernel
 // would go on to send them where they went before.
 func (t tracker) flushMapped(ports []portMapping, addrs []address) error {
+	const few = 8
 	var errs []error
-	for _, p := range ports {
-		for _, a := range addrs {
-			if family := subnet.FamilyOf(a.Prefix.Addr()); p.Protocol == unix.IPPROTO_UDP && p.covers(family) {
-				errs = append(errs, t.forget(flows{Family: family, DstPort: p.HostPort}))
+	for _, a := range addrs {
+		m := mapped{subnet.FamilyOf(a.Prefix.Addr()), map[uint16]bool{}}
+		for _, p := range ports {
+			if p.Protocol == unix.IPPROTO_UDP && p.covers(m.family) {
+				m.ports[p.HostPort] = true
 			}
+		}
+		if len(m.ports) > few && t.sockets != nil {
+			errs = append(errs, forgetByTable(m.family, m))
+			continue
+		}
+		for port := range m.ports {
+			errs = append(errs, t.forget(flows{Family: m.family, DstPort: port}))
 		}
 	}
 	return errors.Join(errs...)

@@ -38,6 +38,10 @@ func del(args *skel.CmdArgs) error {
 		defer store.close()
 		faults = append(faults, store.exclude(a.ContainerID))
 	}
+	// First the way in from outside goes, then the pod's network.
+	f, err := openFirewall()
+	faults = append(faults, err)
+	defer f.close()
 	var p *pod
 	if args.Netns != "" {
 		// After a reboot the path may lead to nothing or to a plain file.
@@ -45,10 +49,6 @@ func del(args *skel.CmdArgs) error {
 			defer p.close()
 		}
 	}
-	// First the way in from outside goes, then the pod's network.
-	f, err := openFirewall()
-	faults = append(faults, err)
-	defer f.close()
 	// After rows were removed the kernel frees them before it lets go of a socket of
 	// netfilter, which takes 15 ms. So these are open when the process that deletes
 	// the veth is made: it closes them last.

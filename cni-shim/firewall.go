@@ -40,7 +40,7 @@ type firewall struct {
 // openFirewall returns the zero firewall, which has no rows, where the kernel has no
 // netfilter.
 func openFirewall() (firewall, error) {
-	c, err := nftables.New(nftables.AsLasting())
+	c, err := nftables.New(nftables.AsLasting(), nftables.WithSockOptions(roomy))
 	if errors.Is(err, unix.EPROTONOSUPPORT) {
 		return firewall{}, nil
 	}
@@ -53,6 +53,16 @@ func openFirewall() (firewall, error) {
 		return firewall{}, err
 	}
 	return f, nil
+}
+
+// roomy lets a socket take a transaction of all ports that there are, and its answers. That
+// is a limit and costs nothing.
+func roomy[C interface {
+	SetReadBuffer(int) error
+	SetWriteBuffer(int) error
+}](c C) error {
+	const most = 64 << 20
+	return errors.Join(c.SetReadBuffer(most), c.SetWriteBuffer(most))
 }
 
 func (f firewall) close() {
@@ -161,14 +171,30 @@ func (f firewall) put(rows, remove []portRow) error {
 		rows []portRow
 		do   func(*nftables.Set, []nftables.SetElement) error
 	}{{remove, f.SetDeleteElements}, {rows, f.SetAddElements}} {
-		for _, r := range change.rows {
-			e := nftables.SetElement{Key: []byte(r.Key), Val: []byte(r.Val), Comment: r.Owner}
-			if err := change.do(setsOf(r.Family)[r.Set], []nftables.SetElement{e}); err != nil {
-				return fmt.Errorf("write table %s: %w", portTable, err)
+		for _, family := range subnet.Families {
+			for name, set := range setsOf(family) {
+				// A list of elements is an attribute, which has at most 64 KiB.
+				const together = 128
+				for some := range slices.Chunk(elements(change.rows, family, name), together) {
+					if err := change.do(set, some); err != nil {
+						return fmt.Errorf("write table %s: %w", portTable, err)
+					}
+				}
 			}
 		}
 	}
 	return f.Flush()
+}
+
+// elements are the rows of one set.
+func elements(rows []portRow, family subnet.Family, set string) []nftables.SetElement {
+	var list []nftables.SetElement
+	for _, r := range rows {
+		if r.Family == family && r.Set == set {
+			list = append(list, nftables.SetElement{Key: []byte(r.Key), Val: []byte(r.Val), Comment: r.Owner})
+		}
+	}
+	return list
 }
 
 // intact reports whether the table has all its chains with our rules and no others.

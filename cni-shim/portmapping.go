@@ -41,11 +41,11 @@ func (p portMapping) covers(f subnet.Family) bool {
 	return !p.HostIP.IsValid() || subnet.FamilyOf(p.HostIP) == f
 }
 
-// contradicts reports whether both are for the same port of the node, and lead to different
-// ones of the pod. One for a single address goes before one for all.
+// contradicts reports whether two for the same port of the node lead to different ones of the
+// pod. One for a single address goes before one for all.
 func (p portMapping) contradicts(other portMapping) bool {
 	all := func(a netip.Addr) bool { return !a.IsValid() || a.IsUnspecified() }
-	if p.Protocol != other.Protocol || p.HostPort != other.HostPort || p.Port == other.Port || all(p.HostIP) != all(other.HostIP) {
+	if p.Port == other.Port || all(p.HostIP) != all(other.HostIP) {
 		return false
 	}
 	return !p.HostIP.IsValid() || !other.HostIP.IsValid() || p.HostIP == other.HostIP
@@ -53,8 +53,13 @@ func (p portMapping) contradicts(other portMapping) bool {
 
 // parsePorts reads the field portMappings of runtimeConfig.
 func parsePorts(given *object) []portMapping {
+	type place struct {
+		protocol uint8
+		port     uint16
+	}
 	var ports []portMapping
-	var at []int // where they stand in the list
+	at := map[place][]int{} // where those for a port of the node stand in the list
+	read := map[int]portMapping{}
 	for i, raw := range field[[]json.RawMessage](given, "portMappings", nil) {
 		o := parseObject(raw, given.path+"portMappings["+strconv.Itoa(i)+"].", given.faults)
 		if o.fields == nil {
@@ -84,14 +89,15 @@ func parsePorts(given *object) []portMapping {
 			}
 		}
 		o.close()
-		for j, other := range ports {
-			if p.contradicts(other) {
-				o.fault("containerPort", "%d contradicts portMappings[%d], which leads %s", p.Port, at[j], other)
+		here := place{p.Protocol, p.HostPort}
+		for _, j := range at[here] {
+			if p.contradicts(read[j]) {
+				o.fault("containerPort", "%d contradicts portMappings[%d], which leads %s", p.Port, j, read[j])
 				break
 			}
 		}
 		if len(given.faults.texts) == before {
-			ports, at = append(ports, p), append(at, i)
+			ports, read[i], at[here] = append(ports, p), p, append(at[here], i)
 		}
 	}
 	return ports

@@ -61,9 +61,14 @@ func (f firewall) takeOver(h *netlink.Handle, network string, a attachment, rows
 	if err != nil {
 		return err
 	}
+	place := func(r portRow) portRow { return portRow{Family: r.Family, Set: r.Set, Key: r.Key} }
+	wanted := map[portRow]bool{}
+	for _, r := range rows {
+		wanted[place(r)] = true
+	}
 	gone := map[string]bool{}
 	for _, r := range have {
-		if !slices.ContainsFunc(rows, func(w portRow) bool { return w.Family == r.Family && w.Set == r.Set && w.Key == r.Key }) {
+		if !wanted[place(r)] || gone[ofWhom(r.Owner)] {
 			continue
 		}
 		if ownerOf(r.Owner, network) != a.hostName() {

@@ -278,6 +278,48 @@ func TestHostPortOfTwoPods(t *testing.T) {
 	}
 }
 
+// A pod of media streams has thousands of ports. They do not fit into one message of the
+// kernel's usual size, nor the answers to one message each.
+func TestThousandsOfPorts(t *testing.T) {
+	t.Parallel()
+	h, p, other := newHost(t, twoFamilies), newPod(t, "pod1"), newPod(t, "pod2")
+	out := h.outside()
+	var all []string
+	const first, many = 10000, 2000
+	for i := range many {
+		all = append(all, fmt.Sprintf("%d>%d/tcp; %d>%d/udp", first+i, first+i, first+i, first+i))
+	}
+	list := h.conf("1.1.0", withPorts)
+	p.capabilities = p.ports(strings.Join(all, "; "))
+	h.mustAdd(list, p)
+	if err := h.check(list, p); err != nil {
+		t.Errorf("CHECK: %.500v", err)
+	}
+	for _, port := range []int{first, first + many - 1} {
+		serve(t, p.ns, port, "pod1")
+		for _, network := range []string{"tcp", "udp"} {
+			to := fmt.Sprint("[2001:db8::1]:", port)
+			if got, err := ask(out, network, to, 5*time.Second); err != nil || !strings.HasPrefix(got, "pod1 ") {
+				t.Errorf("%s %s answers %q, %v, want pod1", network, to, got, err)
+			}
+		}
+	}
+	other.capabilities = other.ports(strings.Join(all[many-1:], "; "))
+	_, err := h.add(list, other)
+	wantError(t, "ADD with the last of the ports", err, types.ErrTryAgainLater, fmt.Sprint("host port ", first+many-1))
+	// The pod goes without DEL, and the other one takes its ports.
+	if _, err := deleteLink(h.Handle, p.hostName()); err != nil {
+		t.Fatal(err)
+	}
+	h.mustAdd(list, other)
+	for _, pod := range []*testPod{other, p} {
+		if err := h.del(list, pod); err != nil {
+			t.Errorf("DEL: %v", err)
+		}
+	}
+	h.wantNothing("DEL")
+}
+
 // Many want the port of a pod that is gone, while GC takes it away. One gets it, and the
 // others hear who has it.
 func TestHostPortOfADeadPodIsFoughtFor(t *testing.T) {

@@ -134,9 +134,13 @@ func (r route) isLike(other route) bool {
 }
 
 func missing[T comparable](want, have []T) []T {
+	there := map[T]bool{}
+	for _, v := range have {
+		there[v] = true
+	}
 	var gone []T
 	for _, v := range want {
-		if !slices.Contains(have, v) {
+		if !there[v] {
 			gone = append(gone, v)
 		}
 	}
