@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -56,47 +57,54 @@ func (t tracker) close() {
 	}
 }
 
-// forget makes connection tracking forget the flows. The kernel looks for them
-// itself since Linux 6.6; on an older one the table is read.
-func (t tracker) forget(f flows) error {
-	if t.sockets == nil {
+// forget makes connection tracking forget flows, all of one family. The kernel looks for
+// them itself since Linux 6.6. On an older one the table is read, and so it is where they are
+// many: once through it is less work then.
+func (t tracker) forget(family subnet.Family, all ...flows) error {
+	if t.sockets == nil || len(all) == 0 {
 		return nil
 	}
-	err := t.forgetInKernel(f)
-	if err == nil || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EPROTONOSUPPORT) {
-		return nil
+	const few = 8
+	if len(all) > few {
+		return forgetByTable(family, all)
 	}
-	if !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.EOPNOTSUPP) {
-		return fmt.Errorf("forget UDP flows: %w", err)
-	}
-	filter := &netlink.ConntrackFilter{}
-	err = filter.AddProtocol(unix.IPPROTO_UDP)
-	if f.Src.IsValid() {
-		kind := netlink.ConntrackFilterType(netlink.ConntrackOrigSrcIP)
-		if f.Reply {
-			kind = netlink.ConntrackReplySrcIP
+	for _, f := range all {
+		err := t.forgetInKernel(f)
+		switch {
+		case err == nil, errors.Is(err, unix.ENOENT), errors.Is(err, unix.EPROTONOSUPPORT):
+		case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EOPNOTSUPP):
+			return forgetByTable(family, all)
+		default:
+			return fmt.Errorf("forget UDP flows: %w", err)
 		}
-		err = errors.Join(err, filter.AddIP(kind, f.Src.AsSlice()))
 	}
-	if f.DstPort != 0 {
-		err = errors.Join(err, filter.AddPort(netlink.ConntrackOrigDstPort, f.DstPort))
-	}
-	if err != nil {
-		return fmt.Errorf("forget UDP flows: %w", err)
-	}
-	return forgetByTable(f.Family, filter)
+	return nil
 }
 
-// forgetByTable reads the table of a family and forgets what the filter matches.
-func forgetByTable(f subnet.Family, filter netlink.CustomConntrackFilter) error {
+// forgetByTable reads the table of a family and forgets the flows in it.
+func forgetByTable(family subnet.Family, all flowList) error {
 	_, err := dump(func() (uint, error) {
-		return netlink.ConntrackDeleteFilters(netlink.ConntrackTable, netlink.InetFamily(nfFamily(f)), filter)
+		return netlink.ConntrackDeleteFilters(netlink.ConntrackTable, netlink.InetFamily(nfFamily(family)), all)
 	})
 	// Where the kernel has nftables and no way to its connection tracking, nobody can forget.
 	if err != nil && !errors.Is(err, unix.EINVAL) {
 		return fmt.Errorf("forget UDP flows: %w", err)
 	}
 	return nil
+}
+
+// flowList is a filter for the library.
+type flowList []flows
+
+// MatchConntrackFlow is asked for each entry of the table.
+func (l flowList) MatchConntrackFlow(have *netlink.ConntrackFlow) bool {
+	return have.Forward.Protocol == unix.IPPROTO_UDP && slices.ContainsFunc(l, func(f flows) bool {
+		src := have.Forward.SrcIP
+		if f.Reply {
+			src = have.Reverse.SrcIP
+		}
+		return (!f.Src.IsValid() || src.Equal(f.Src.AsSlice())) && (f.DstPort == 0 || f.DstPort == have.Forward.DstPort)
+	})
 }
 
 func nfFamily(f subnet.Family) uint8 { return [2]uint8{unix.AF_INET, unix.AF_INET6}[f] }
@@ -138,43 +146,22 @@ func (t tracker) forgetInKernel(f flows) error {
 // that the next one with this address gets no stranger's answers.
 func (t tracker) flushPod(addr netip.Addr) error {
 	family := subnet.FamilyOf(addr)
-	return errors.Join(
-		t.forget(flows{Family: family, Src: addr}),
-		t.forget(flows{Family: family, Src: addr, Reply: true}),
-	)
-}
-
-// mapped chooses UDP flows to ports that have been mapped. Once through the table is less
-// work than once for each of many ports.
-type mapped struct {
-	family subnet.Family
-	ports  map[uint16]bool
-}
-
-// MatchConntrackFlow is asked for each flow of the table.
-func (m mapped) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
-	return f.Forward.Protocol == unix.IPPROTO_UDP && m.ports[f.Forward.DstPort]
+	return t.forget(family, flows{Family: family, Src: addr}, flows{Family: family, Src: addr, Reply: true})
 }
 
 // flushMapped forgets flows to UDP ports that have just been mapped: the kernel
 // would go on to send them where they went before.
 func (t tracker) flushMapped(ports []portMapping, addrs []address) error {
-	const few = 8
 	var errs []error
 	for _, a := range addrs {
-		m := mapped{subnet.FamilyOf(a.Prefix.Addr()), map[uint16]bool{}}
+		var all []flows
+		family := subnet.FamilyOf(a.Prefix.Addr())
 		for _, p := range ports {
-			if p.Protocol == unix.IPPROTO_UDP && p.covers(m.family) {
-				m.ports[p.HostPort] = true
+			if p.Protocol == unix.IPPROTO_UDP && p.covers(family) {
+				all = append(all, flows{Family: family, DstPort: p.HostPort})
 			}
 		}
-		if len(m.ports) > few && t.sockets != nil {
-			errs = append(errs, forgetByTable(m.family, m))
-			continue
-		}
-		for port := range m.ports {
-			errs = append(errs, t.forget(flows{Family: m.family, DstPort: port}))
-		}
+		errs = append(errs, t.forget(family, all...))
 	}
 	return errors.Join(errs...)
 }

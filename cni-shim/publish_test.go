@@ -16,6 +16,9 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/containernetworking/plugins/pkg/ns"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"tulle/subnet"
 )
 
 // outside makes a namespace beside the host, joined by a wire: the host has
@@ -451,6 +454,59 @@ func TestUDPFlowsAreForgotten(t *testing.T) {
 	serve(t, next.ns, 80, "pod2")
 	if got := answer(20); !strings.HasPrefix(got, "pod2") {
 		t.Errorf("after the port is another pod's: %q, want pod2", got)
+	}
+}
+
+// On a kernel before 6.6 the table of connections is read.
+func TestUDPFlowsAreForgottenByTheTable(t *testing.T) {
+	t.Parallel()
+	h, p := newHost(t, twoFamilies), newPod(t, "pod1")
+	out := h.outside()
+	p.capabilities = p.ports("8080>80/udp; 9090>90/udp")
+	h.mustAdd(h.conf("1.1.0", withPorts), p)
+	serve(t, p.ns, 80, "pod1")
+	serve(t, p.ns, 90, "pod1")
+	four, six := addrOf("10.244.60.2"), addrOf("fd42:0:0:3::2")
+	for _, tt := range []struct {
+		name   string
+		family subnet.Family
+		forget []flows
+		want   string // destination ports of what is left
+	}{
+		{"nothing", subnet.IPv4, []flows{{DstPort: 7070}, {Src: addrOf("10.244.60.3"), Reply: true}}, "8080 9090"},
+		{"a mapped port", subnet.IPv4, []flows{{DstPort: 8080}}, "9090"},
+		{"what a pod answers", subnet.IPv4, []flows{{Src: four}, {Src: four, Reply: true}}, ""},
+		{"whose source it is", subnet.IPv4, []flows{{Src: addrOf("192.0.2.2")}}, ""},
+		{"whose source it is not", subnet.IPv4, []flows{{Src: four}}, "8080 9090"},
+		{"both, over IPv6", subnet.IPv6, []flows{{Src: six, Reply: true, DstPort: 9090}}, "8080"},
+	} {
+		host := [2]string{"192.0.2.1", "[2001:db8::1]"}[tt.family]
+		for _, port := range []string{"8080", "9090"} {
+			if got, err := ask(out, "udp", host+":"+port, 5*time.Second); err != nil {
+				t.Fatalf("%s:%s answers %q, %v", host, port, got, err)
+			}
+		}
+		var left []string
+		if err := h.do(func() error {
+			if err := forgetByTable(tt.family, tt.forget); err != nil {
+				return err
+			}
+			list, err := dump(func() ([]*netlink.ConntrackFlow, error) {
+				return netlink.ConntrackTableList(netlink.ConntrackTable, netlink.InetFamily(nfFamily(tt.family)))
+			})
+			for _, f := range list {
+				if f.Forward.Protocol == unix.IPPROTO_UDP {
+					left = append(left, fmt.Sprint(f.Forward.DstPort))
+				}
+			}
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		slices.Sort(left)
+		if got := strings.Join(slices.Compact(left), " "); got != tt.want {
+			t.Errorf("%s: flows to %q are left, want %q", tt.name, got, tt.want)
+		}
 	}
 }
 
