@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -238,4 +239,32 @@ func TestPrevResultThatIsNotWhole(t *testing.T) {
 		}
 	}
 	h.wantNothing("results that are not whole")
+}
+
+// Whatever an earlier plugin answered, it is refused, or CHECK can look for it and ADD can
+// hand it on in the version that is asked for.
+func FuzzPrevResult(f *testing.F) {
+	f.Add("1.1.0", `{"interfaces": [null], "ips": [null], "routes": [null]}`)
+	f.Add("0.4.0", `{"ips": [{"version": "4", "address": "192.0.2.5/24", "interface": 0}], "interfaces": [{"name": "eth0", "sandbox": "x"}]}`)
+	f.Add("1.0.0", `{"interfaces": [{"name": "eth0", "sandbox": "x"}], "ips": [{"address": "::1/128", "interface": 0, "gateway": "::"}], "routes": [{"dst": "::/0"}], "dns": null}`)
+	f.Add("0.3.1", `{"ips": [{"interface": -1, "address": "1.2.3.4/33"}]}`)
+	f.Fuzz(func(t *testing.T, version, text string) {
+		if !slices.Contains([]string{"0.3.1", "0.4.0", "1.0.0", "1.1.0"}, version) {
+			return // the library refuses it
+		}
+		conf := netconf{CNIVersion: version, Name: "tulle", PrevResult: []byte(text)}
+		r, err := prevResult(conf)
+		if err != nil {
+			if codeOf(err) != types.ErrDecodingFailure {
+				t.Errorf("prevResult(%s) = %v, want an error with code %d", text, err, types.ErrDecodingFailure)
+			}
+			return
+		}
+		if w, err := wantWiring(conf, attachment{"pod1", "eth0"}, r); err == nil {
+			w.differences(wiring{})
+		}
+		if _, err := r.GetAsVersion(version); err != nil {
+			t.Errorf("%s is taken, and cannot be handed on: %v", text, err)
+		}
+	})
 }
