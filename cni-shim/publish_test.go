@@ -302,8 +302,17 @@ func TestThousandsOfPorts(t *testing.T) {
 		serve(t, p.ns, port, "pod1")
 		for _, network := range []string{"tcp", "udp"} {
 			to := fmt.Sprint("[2001:db8::1]:", port)
-			if got, err := ask(out, network, to, 5*time.Second); err != nil || !strings.HasPrefix(got, "pod1 ") {
-				t.Errorf("%s %s answers %q, %v, want pod1", network, to, got, err)
+			// On a machine with much to do the last port was refused at first, once in
+			// many runs. If that happens for good, CHECK tells whether its row is there.
+			var got string
+			var err error
+			for until := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+				if got, err = ask(out, network, to, 5*time.Second); err == nil || time.Now().After(until) {
+					break
+				}
+			}
+			if err != nil || !strings.HasPrefix(got, "pod1 ") {
+				t.Errorf("%s %s answers %q, %v, want pod1; CHECK: %.500v", network, to, got, err, h.check(list, p))
 			}
 		}
 	}
