@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -29,8 +30,11 @@ finds it when its tulled starts.`,
 			return withStore(cmd, &c, func(ctx context.Context, s *etcd.Store) error {
 				r, err := findLease(ctx, s, args[0])
 				l := r.Lease
-				if errors.Is(err, errNoLease) {
+				switch {
+				case errors.Is(err, errNoLease):
 					l, err = newReservation(args[0], node, address)
+				case err == nil:
+					err = isOf(l, node, address)
 				}
 				if err != nil {
 					return err
@@ -51,6 +55,14 @@ finds it when its tulled starts.`,
 	cmd.Flags().StringVar(&address, "address", "", "public `address` of the host, where nobody has the subnet yet")
 	jsonFlag(cmd.Flags(), &asJSON)
 	return cmd
+}
+
+// isOf returns an error if a lease is of another host than the one that was named.
+func isOf(l subnet.Lease, node, address string) error {
+	if (node == "" || node == l.Node) && (address == "" || slices.ContainsFunc(l.Addrs[:], func(a netip.Addr) bool { return a.String() == address })) {
+		return nil
+	}
+	return fmt.Errorf("%s has that subnet; reserve it for that node without --node and --address, or release it first", l)
 }
 
 // newReservation is a lease for a host that has not been there yet.

@@ -2,7 +2,10 @@ package main
 
 import (
 	"errors"
+	"net/netip"
 	"testing"
+
+	"tulle/subnet"
 )
 
 func TestReservationsThatCantBe(t *testing.T) {
@@ -17,6 +20,22 @@ func TestReservationsThatCantBe(t *testing.T) {
 	} {
 		if l, err := newReservation(test.subnet, test.node, test.address); !errors.As(err, &usageError{}) {
 			t.Errorf("%s: newReservation = %v, %v, want a mistake in the call", test.name, l, err)
+		}
+	}
+	taken := subnet.Lease{Node: "web7", Addrs: [2]netip.Addr{subnet.IPv4: netip.MustParseAddr("192.0.2.7")}}
+	for _, test := range []struct {
+		node, address string
+		ok            bool
+	}{
+		{"", "", true},
+		{"web7", "", true},
+		{"web7", "192.0.2.7", true},
+		{"web8", "", false},
+		{"web7", "192.0.2.8", false},
+		{"", "nonsense", false},
+	} {
+		if err := isOf(taken, test.node, test.address); (err == nil) != test.ok {
+			t.Errorf("isOf(%v, %q, %q) = %v, want an error: %t", taken, test.node, test.address, err, !test.ok)
 		}
 	}
 	if _, err := newReservation("10.244.60.0/24", "web7", "192.0.2.7"); err != nil {
