@@ -40,8 +40,9 @@ func (s *Store) Acquire(ctx context.Context, ttl time.Duration, claim func(subne
 	return h.lease, nil
 }
 
-// acquire takes the lease of h and completes it. The view is from before what
-// it wrote.
+// acquire takes the lease of h and completes it. The view is from before that, but
+// knows of what was written: etcd tells a watch of it up to a tenth of a second
+// later, for which a start need not wait.
 func (s *Store) acquire(ctx context.Context, h *held) (v *view, wrote bool, err error) {
 	var fresh clientv3.LeaseID // granted for a try that lost a race, and good for the next
 	before := h.lease.Key()
@@ -78,6 +79,7 @@ func (s *Store) acquire(ctx context.Context, h *held) (v *view, wrote bool, err 
 		}
 		if won {
 			s.log.Info("lease taken", zap.Stringer("subnet", chosen.lease), zap.Bool("reservation", h.etcd == 0))
+			v.wrote(chosen, h)
 		}
 		if err != nil || won {
 			return v, won, err

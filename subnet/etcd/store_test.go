@@ -443,6 +443,43 @@ func TestTakenByAnother(t *testing.T) {
 	}
 }
 
+// Etcd tells a watch of what came before it only after a while, and nobody has to
+// wait for that to know of his own lease.
+func TestOwnLeaseIsKnownAtOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, `{"Network": "10.244.0.0/16"}`)
+	first := func(s *etcd.Store) (first subnet.Snapshot) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		_ = s.Watch(ctx, func(now subnet.Snapshot) {
+			if first.Rev == 0 {
+				first = now
+			}
+			cancel()
+		})
+		return first
+	}
+	check := func(when string, l subnet.Lease, s *etcd.Store) {
+		t.Helper()
+		got := first(s).Leases
+		read, err := w.open(t).Read(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		have, _ := got.Get(l.Key())
+		if want, _ := read.Leases.Get(l.Key()); have != want || have.Lease != l || got.Len() != 1 {
+			t.Errorf("%s the first snapshot has %d leases and ours is %+v, want it alone as %+v", when, got.Len(), have, want)
+		}
+	}
+	s := w.open(t)
+	check("new,", acquire(t, s, node("node1", "192.0.2.10")), s)
+	s = w.open(t)
+	check("at another address", acquire(t, s, node("node1", "192.0.2.11")), s)
+	w.put(t, "/config", `{"Network": "10.55.0.0/16"}`)
+	s = w.open(t)
+	check("in another network", acquire(t, s, node("node1", "192.0.2.11")), s)
+}
+
 // A key that is another way to write our subnet is garbage like any other.
 func TestAnotherKeyForOurSubnet(t *testing.T) {
 	t.Parallel()

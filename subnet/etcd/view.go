@@ -135,6 +135,19 @@ func (s *Store) apply(v *view, e *clientv3.Event) {
 	}
 }
 
+// wrote notes the lease that we put.
+func (v *view) wrote(c choice, h *held) {
+	r := subnet.Record{Lease: c.lease, Created: h.rev, Modified: h.rev, ID: int64(h.etcd)}
+	switch {
+	case c.old.Created == 0:
+	case c.old.Subnets == c.lease.Subnets:
+		r.Created = c.old.Created
+	default:
+		v.leases = v.leases.Without(c.old.Key())
+	}
+	v.leases = v.leases.With(r)
+}
+
 // ErrNoNetwork says that nobody has written a network configuration yet.
 var ErrNoNetwork = errors.New("no network")
 
