@@ -6,7 +6,6 @@ package main
 import (
 	"fmt"
 	"os"
-	"os/signal"
 	"strings"
 	"time"
 
@@ -24,9 +23,7 @@ func main() {
 		about(supported)
 		return
 	}
-	// When nobody reads the result of an ADD any more, it is taken back, which a signal
-	// would prevent.
-	signal.Ignore(unix.SIGPIPE)
+	os.Stdout, os.Stderr = persistent(os.Stdout), persistent(os.Stderr)
 	var spoken string // version of the configuration
 	verb := func(name string, do func(*skel.CmdArgs) error) func(*skel.CmdArgs) error {
 		return func(args *skel.CmdArgs) error {
@@ -40,6 +37,17 @@ func main() {
 	if err != nil {
 		refuse(err, spoken)
 	}
+}
+
+// persistent is a file by another descriptor. When nobody reads the result of an ADD any
+// more, it is taken back; and Go ends a program by a signal that writes to nobody by the
+// descriptors 1 and 2. (To ignore that, package os/signal makes each start 0.3 ms longer.)
+func persistent(f *os.File) *os.File {
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD, unix.Stderr+1) // not closed on exec: see inherited
+	if err != nil {
+		return f
+	}
+	return os.NewFile(uintptr(fd), f.Name())
 }
 
 // about is for the person who runs the plugin by hand.
