@@ -139,14 +139,14 @@ func parseRule(words []string) Rule {
 			next(&i)
 		case "-m":
 			if !slices.Contains(silent, next(&i)) {
-				add(func(Packet) Answer { return Maybe })
+				add(perhaps)
 			}
 		case "-j", "-g":
 			r.target(word, next(&i), words[i+1:])
 			return r
 		default:
 			// An option of a match that is not followed here, or its value.
-			add(func(Packet) Answer { return Maybe })
+			add(perhaps)
 		}
 	}
 	return r

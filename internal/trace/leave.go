@@ -1,6 +1,7 @@
 package trace
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -98,7 +99,7 @@ func (t *tracer) underlay(dev Link, to netip.Addr) {
 		return
 	}
 	link, _ := t.Link(r.Dev)
-	mtu := cmpOr(r.MTU, link.MTU)
+	mtu := cmp.Or(r.MTU, link.MTU)
 	t.hop(Hop{Step: "underlay", Text: r.String(), Device: r.Dev, MTU: mtu})
 	switch {
 	case r.Type != "unicast":
