@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/containernetworking/cni/libcni"
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/vishvananda/netlink"
 )
@@ -83,15 +84,19 @@ func TestCheckNamesWhatIsWrong(t *testing.T) {
 			if err := tt.spoil(h, p); err != nil {
 				t.Fatal(err)
 			}
-			err := h.check(list, p)
-			if len(tt.want) == 0 {
-				if err != nil {
-					t.Errorf("CHECK = %v, want no error", err)
-				}
-				return
-			}
-			wantError(t, "CHECK", err, types.ErrInternal, append(tt.want, "container pod1")...)
+			h.wantFaults(list, p, tt.want)
 		})
+	}
+}
+
+// wantFaults checks that CHECK names these faults of a pod, or none.
+func (h *host) wantFaults(list *libcni.NetworkConfigList, p *testPod, want []string) {
+	h.Helper()
+	err := h.check(list, p)
+	if len(want) > 0 {
+		wantError(h, "CHECK", err, types.ErrInternal, append(want, "container pod1")...)
+	} else if err != nil {
+		h.Errorf("CHECK = %v, want no error", err)
 	}
 }
 
@@ -167,14 +172,7 @@ func TestCheckNamesMissingShapersAndRules(t *testing.T) {
 			if err := tt.spoil(h); err != nil {
 				t.Fatal(err)
 			}
-			err := h.check(list, p)
-			if len(tt.want) == 0 {
-				if err != nil {
-					t.Errorf("CHECK = %v, want no error", err)
-				}
-				return
-			}
-			wantError(t, "CHECK", err, types.ErrInternal, tt.want...)
+			h.wantFaults(list, p, tt.want)
 		})
 	}
 }

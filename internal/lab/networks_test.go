@@ -35,6 +35,26 @@ func instance(t *testing.T, h *Host, name string, flags ...string) {
 	}
 }
 
+// second starts the second daemon on all nodes, and attaches a pod of its network on
+// each.
+func second(t *testing.T, l *Lab, flags ...string) []*Pod {
+	t.Helper()
+	for _, h := range l.Nodes() {
+		startSecond(t, h, flags...)
+	}
+	var pods []*Pod
+	for i, h := range l.Nodes() {
+		p := newPod(h, fmt.Sprintf("second%d", i+1))
+		p.conflist = secondList
+		p, err := l.attach(t.Context(), p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pods = append(pods, p)
+	}
+	return pods
+}
+
 func startSecond(t *testing.T, h *Host, flags ...string) {
 	t.Helper()
 	instance(t, h, secondName, slices.Concat(secondFlags, flags)...)
@@ -94,18 +114,7 @@ func twoNetworks(t *testing.T, direct bool) {
 	}
 	var others []*Pod
 	silent(t, func() {
-		for _, h := range l.Nodes() {
-			startSecond(t, h)
-		}
-		for i, h := range l.Nodes() {
-			p := newPod(h, fmt.Sprintf("second%d", i+1))
-			p.conflist = secondList
-			p, err := l.attach(t.Context(), p)
-			if err != nil {
-				t.Fatal(err)
-			}
-			others = append(others, p)
-		}
+		others = second(t, l)
 		wayTo(t, node, others[1], map[bool]string{false: "dev tulle.2 ", true: "via 192.0.2.12 dev eth0 "}[direct])
 	})
 	wantWhole(t, l) // between the networks as well
@@ -278,17 +287,7 @@ func TestTwoNetworksOfPlainRoutes(t *testing.T) {
 	}
 	const meshPort = "--mesh-port=9473" // each is asked at the node's own address
 	log, probe := node.journal(t), first.probe(t)
-	var others []*Pod
-	for i, h := range l.Nodes() {
-		startSecond(t, h, meshPort)
-		p := newPod(h, fmt.Sprintf("second%d", i+1))
-		p.conflist = secondList
-		p, err := l.attach(t.Context(), p)
-		if err != nil {
-			t.Fatal(err)
-		}
-		others = append(others, p)
-	}
+	others := second(t, l, meshPort)
 	wayTo(t, node, others[1], "via 192.0.2.12 dev eth0 ")
 	wayTo(t, others[1].host, others[0], "via 192.0.2.11 dev eth0 ")
 	wantWhole(t, l) // between the networks as well

@@ -33,17 +33,32 @@ type world struct {
 
 func newWorld(t *testing.T, network string) world {
 	t.Helper()
-	url := etcdtest.Start(t)
+	w := worldAt(t, etcdtest.Start(t))
+	if network != "" {
+		w.put(t, "/config", network)
+	}
+	return w
+}
+
+func worldAt(t *testing.T, url string) world {
+	t.Helper()
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{url}, Logger: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { client.Close() })
-	w := world{url, client}
-	if network != "" {
-		w.put(t, "/config", network)
+	return world{url, client}
+}
+
+// newMortal is a world whose etcd can be stopped, and started again at the same place
+// with the data of some folder.
+func newMortal(t *testing.T, dir string) (w world, stop func(), start func(dir string)) {
+	t.Helper()
+	url, end := etcdtest.Run(t, dir, "127.0.0.1:0")
+	t.Cleanup(func() { end() })
+	return worldAt(t, url), func() { end() }, func(dir string) {
+		_, end = etcdtest.Run(t, dir, strings.TrimPrefix(url, "http://"))
 	}
-	return w
 }
 
 func (w world) put(t *testing.T, key, value string) int64 {
@@ -547,13 +562,7 @@ func TestRenewal(t *testing.T) {
 func TestWatchAfterCompaction(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	url, stop := etcdtest.Run(t, dir, "127.0.0.1:0")
-	client, err := clientv3.New(clientv3.Config{Endpoints: []string{url}, Logger: zap.NewNop()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := world{url, client}
-	t.Cleanup(func() { client.Close(); stop() })
+	w, stop, start := newMortal(t, dir)
 	w.put(t, "/config", small)
 	s := w.open(t)
 	acquire(t, s, node("node1", "192.0.2.10"))
@@ -564,20 +573,16 @@ func TestWatchAfterCompaction(t *testing.T) {
 	// where the node looks for it.
 	stop()
 	elsewhere, stopElsewhere := etcdtest.Run(t, dir, "127.0.0.1:0")
-	other, err := clientv3.New(clientv3.Config{Endpoints: []string{elsewhere}, Logger: zap.NewNop()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	meddle := world{elsewhere, other}
+	meddle := worldAt(t, elsewhere)
 	meddle.put(t, "/subnets/10.244.9.0-24", "garbage")
 	meddle.delete(t, "/subnets/10.244.9.0-24")
 	rev := meddle.put(t, "/subnets/10.244.10.0-24", "garbage")
-	if _, err := other.Compact(t.Context(), rev); err != nil {
+	if _, err := meddle.client.Compact(t.Context(), rev); err != nil {
 		t.Fatal(err)
 	}
-	other.Close()
+	meddle.client.Close()
 	stopElsewhere()
-	_, stop = etcdtest.Run(t, dir, strings.TrimPrefix(url, "http://"))
+	start(dir)
 	soon(t, "what etcd holds now is told", func() bool { return newest().Faults["10.244.10.0-24"] != nil })
 }
 
@@ -725,13 +730,7 @@ func TestSilentWhileAway(t *testing.T) {
 // anew, so a watch that goes on from the old ones would hear nothing.
 func TestEtcdReplacedByEmptyOne(t *testing.T) {
 	t.Parallel()
-	url, stop := etcdtest.Run(t, t.TempDir(), "127.0.0.1:0")
-	client, err := clientv3.New(clientv3.Config{Endpoints: []string{url}, Logger: zap.NewNop()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := world{url, client}
-	t.Cleanup(func() { client.Close(); stop() })
+	w, stop, start := newMortal(t, t.TempDir())
 	for range 50 {
 		w.put(t, "/config", small)
 	}
@@ -741,7 +740,7 @@ func TestEtcdReplacedByEmptyOne(t *testing.T) {
 	soon(t, "own lease is told", func() bool { return newest().Leases.Len() == 1 })
 
 	stop()
-	_, stop = etcdtest.Run(t, t.TempDir(), strings.TrimPrefix(url, "http://"))
+	start(t.TempDir())
 	soon(t, "the loss of all is told", func() bool { return newest().NetworkErr != nil && newest().Leases.Len() == 0 })
 	w.put(t, "/config", small)
 	soon(t, "the lease is back as it was", func() bool {
@@ -755,13 +754,7 @@ func TestEtcdReplacedByEmptyOne(t *testing.T) {
 // that the new etcd will not come to for long.
 func TestEtcdReplacedWhileWaitingForANetwork(t *testing.T) {
 	t.Parallel()
-	url, stop := etcdtest.Run(t, t.TempDir(), "127.0.0.1:0")
-	client, err := clientv3.New(clientv3.Config{Endpoints: []string{url}, Logger: zap.NewNop()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := world{url, client}
-	t.Cleanup(func() { client.Close(); stop() })
+	w, stop, start := newMortal(t, t.TempDir())
 	for range 50 {
 		w.put(t, "/config", small)
 	}
@@ -778,7 +771,7 @@ func TestEtcdReplacedWhileWaitingForANetwork(t *testing.T) {
 	}()
 	soon(t, "the node says that it waits", func() bool { return logs.Len() == 1 })
 	stop()
-	_, stop = etcdtest.Run(t, t.TempDir(), strings.TrimPrefix(url, "http://"))
+	start(t.TempDir())
 	w.put(t, "/config", small)
 	soon(t, "the lease is taken", func() bool { return len(got) == 1 })
 }
@@ -787,17 +780,11 @@ func TestEtcdReplacedWhileWaitingForANetwork(t *testing.T) {
 // time that a node reaches it again.
 func TestEtcdReplacedByOneThatIsAhead(t *testing.T) {
 	t.Parallel()
-	url, stop := etcdtest.Run(t, t.TempDir(), "127.0.0.1:0")
-	client, err := clientv3.New(clientv3.Config{Endpoints: []string{url}, Logger: zap.NewNop()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := world{url, client}
-	t.Cleanup(func() { client.Close(); stop() })
+	w, stop, start := newMortal(t, t.TempDir())
 	w.put(t, "/config", small)
 	s := w.open(t)
 	l := acquire(t, s, node("node1", "192.0.2.10"))
-	gate := newGate(t, url)
+	gate := newGate(t, w.url)
 	far, err := etcd.Open(t.Context(), etcd.Config{Endpoints: []string{gate.url}, Prefix: prefix}, zap.NewNop())
 	if err != nil {
 		t.Fatal(err)
@@ -809,7 +796,7 @@ func TestEtcdReplacedByOneThatIsAhead(t *testing.T) {
 
 	gate.shut()
 	stop()
-	_, stop = etcdtest.Run(t, t.TempDir(), strings.TrimPrefix(url, "http://"))
+	start(t.TempDir())
 	w.put(t, "/config", small)
 	acquire(t, w.open(t), node("node3", "192.0.2.12"))
 	for range 50 {
@@ -827,14 +814,7 @@ func TestEtcdReplacedByOneThatIsAhead(t *testing.T) {
 func TestEtcdRestoredAndAhead(t *testing.T) {
 	t.Parallel()
 	dir, backup := t.TempDir(), filepath.Join(t.TempDir(), "backup")
-	url, stop := etcdtest.Run(t, dir, "127.0.0.1:0")
-	at := strings.TrimPrefix(url, "http://")
-	client, err := clientv3.New(clientv3.Config{Endpoints: []string{url}, Logger: zap.NewNop()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := world{url, client}
-	t.Cleanup(func() { client.Close(); stop() })
+	w, stop, start := newMortal(t, dir)
 	w.put(t, "/config", small)
 	acquire(t, w.open(t), node("node2", "192.0.2.11"))
 	stop()
@@ -842,12 +822,12 @@ func TestEtcdRestoredAndAhead(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 { // each of which elects a leader
-		_, stop = etcdtest.Run(t, dir, at)
+		start(dir)
 		stop()
 	}
-	_, stop = etcdtest.Run(t, dir, at)
+	start(dir)
 	later := acquire(t, w.open(t), node("node1", "192.0.2.10"))
-	gate := newGate(t, url)
+	gate := newGate(t, w.url)
 	far, err := etcd.Open(t.Context(), etcd.Config{Endpoints: []string{gate.url}, Prefix: prefix}, zap.NewNop())
 	if err != nil {
 		t.Fatal(err)
@@ -859,7 +839,7 @@ func TestEtcdRestoredAndAhead(t *testing.T) {
 
 	gate.shut()
 	stop()
-	_, stop = etcdtest.Run(t, backup, at)
+	start(backup)
 	for range 50 {
 		w.put(t, "/config", small)
 	}
