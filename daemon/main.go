@@ -86,7 +86,7 @@ TULLED_ETCD_ENDPOINTS.`,
 			return run(cmd.Context(), c, log)
 		},
 	}
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{flags.Fault(err)} })
 	cmd.Flags().SortFlags = false
 	f.register(cmd.Flags())
 	const name = "cleanup"

@@ -105,6 +105,7 @@ func TestMistakes(t *testing.T) {
 		{"lab run --firewall ipfw", "ipfw"},
 		{"lab up --backend host-gw --families 6 --underlay 4", "host-gw"},
 		{"lab up --nodes 0", "a lab has 1 to"},
+		{"lab up --nodes many", `--nodes: "many": invalid syntax; see tullectl lab up --help`},
 		{"lab up --name a/b", "a/b"},
 	} {
 		t.Run(tt.call, func(t *testing.T) {

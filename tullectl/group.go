@@ -8,6 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"tulle/internal/flags"
 )
 
 // group makes c the parent of commands. A word that is none of them is a
@@ -39,7 +41,7 @@ func isKnown(c *cobra.Command, args []string) error {
 func flagFault(c *cobra.Command, err error) error {
 	var unknown *pflag.NotExistError
 	if !errors.As(err, &unknown) {
-		return usageError{fmt.Errorf("%w; see %s --help", err, c.CommandPath())}
+		return usageError{fmt.Errorf("%w; see %s --help", flags.Fault(err), c.CommandPath())}
 	}
 	var near []string
 	c.Flags().VisitAll(func(f *pflag.Flag) {

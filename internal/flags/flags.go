@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -40,6 +41,17 @@ func Etcd(fs *pflag.FlagSet, c *etcd.Config) {
 	fs.StringVar(&c.PasswordFile, "etcd-password-file", "", "`file` with its password")
 }
 
+// Fault is the error of a flag as a person wants to read it: of a number that is
+// none, without the name of the function that found it.
+func Fault(err error) error {
+	var flag *pflag.InvalidValueError
+	var number *strconv.NumError
+	if errors.As(err, &flag) && errors.As(err, &number) {
+		return fmt.Errorf("--%s: %q: %w", flag.GetFlag().Name, flag.GetValue(), number.Err)
+	}
+	return err
+}
+
 // FromEnv sets every flag that was not given on the command line and has its
 // variable in the environment: TULLED_ETCD_ENDPOINTS for --etcd-endpoints. Where
 // beginnings of names are given, it sets only flags with these. The error joins
@@ -54,7 +66,7 @@ func FromEnv(fs *pflag.FlagSet, only ...string) error {
 			return
 		}
 		if err := fs.Set(f.Name, value); err != nil {
-			faults = append(faults, fmt.Errorf("environment variable %s: %w", name, err))
+			faults = append(faults, fmt.Errorf("environment variable %s: %w", name, Fault(err)))
 		}
 	})
 	return errors.Join(faults...)
